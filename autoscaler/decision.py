@@ -1,0 +1,184 @@
+"""Decisions: the pure function from what is known of a policy to what is bought, and why.
+
+``decide`` computes what every check wishes, then hands a draft through RULES; the sentence it ends with is the log
+line, the first line of ``explain``, the API's field and the page's text.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from fractions import Fraction
+from math import ceil
+
+from autoscaler.facts import Draft, Facts, Reason, Verdict
+from autoscaler.model import Capacity, CheckReading, Gap, GapReason, Outcome, Run
+from autoscaler.policy import Check, Policy, Schedule
+from autoscaler.rules import HOLE_PERIODS, RULES
+from autoscaler.strategy import Fleet, Wish, evaluate
+from autoscaler.supply import Supply, changes_at, count, supply_before
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The immutable result of one evaluation."""
+
+    policy: str
+    cluster_id: str
+    at: datetime
+    outcome: Outcome
+    reason: Reason
+    add: int  # workers to buy now; 0 unless outcome is scale_out
+    order_id: int | None  # the buy order that this purchase serves
+    demand: Fraction | None  # before stabilization; None: no check wants a number
+    wanted: int | None  # after stabilization and targets, rounded up; None: nothing is wanted
+    supply: Supply | None  # None: capacity is a gap
+    gaps: tuple[tuple[str, Gap], ...]  # of checks, by their name; of the count of workers, by "capacity"
+    verdicts: tuple[Verdict, ...]
+    sentence: str
+    recheck_at: datetime | None  # until then, as long as the readings want the same, the decision stays the same
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One run of one policy: what was known and what was decided."""
+
+    facts: Facts
+    decision: Decision
+
+
+def decide(facts: Facts) -> Decision:
+    """Decide what to buy for one policy, from ``facts`` alone: equal facts give equal decisions."""
+    draft = _begin(facts)
+    for _, rule in RULES:
+        draft = rule(draft, facts)
+    reason = draft.reason or (Reason.NEEDED if draft.order is None else Reason.ORDERED)
+    buys = reason.outcome is Outcome.SCALE_OUT
+    gaps = [(name, wish) for name, wish in draft.wishes if isinstance(wish, Gap)]
+    if isinstance(draft.supply, Gap):
+        gaps.append(("capacity", draft.supply))
+    return Decision(
+        policy=facts.policy.name,
+        cluster_id=facts.policy.cluster_id,
+        at=facts.now,
+        outcome=reason.outcome,
+        reason=reason,
+        add=draft.add if buys else 0,
+        order_id=draft.order.id if buys and draft.order is not None else None,
+        demand=draft.demand,
+        wanted=None if draft.wanted is None else ceil(draft.wanted),
+        supply=None if isinstance(draft.supply, Gap) else draft.supply,
+        gaps=tuple(gaps),
+        verdicts=draft.verdicts,
+        sentence=_sentence(draft, reason),
+        recheck_at=min((at for at in draft.recheck if at > facts.now), default=None),
+    )
+
+
+def withheld(evaluation: Evaluation, reason: Reason, why: str) -> Evaluation:
+    """The evaluation as it stands when its purchase could not be reserved: another replica was first, no password."""
+    verb = reason.outcome.value
+    decision = replace(
+        evaluation.decision,
+        outcome=reason.outcome,
+        reason=reason,
+        add=0,
+        order_id=None,
+        sentence=f"{verb}: {why}; otherwise: {evaluation.decision.sentence}",
+    )
+    return replace(evaluation, decision=decision)
+
+
+def next_runs(policy: Policy, runs: tuple[Run, ...], demand: Fraction | None, now: datetime) -> tuple[Run, ...]:
+    """The runs as they stand after an evaluation at ``now``: the newest extended or a new one begun.
+
+    A run is extended only over a hole that the stabilization window forgives, so that a longer one stays visible.
+    """
+    hole = HOLE_PERIODS * policy.evaluate_every
+    last = runs[-1] if runs else None
+    if last is not None and now <= last.last_at:
+        return runs
+    version = policy.version
+    same = last is not None and (last.policy_version, last.wanted) == (version, demand) and now - last.last_at <= hole
+    if same and last is not None:
+        extended = (*runs[:-1], replace(last, last_at=now, n=last.n + 1))
+    else:
+        extended = (*runs, Run(version, demand, now, now, 1))
+    oldest = now - policy.stabilization_window - hole
+    needed = [run for run in extended if run.last_at >= oldest]
+    return tuple(needed)
+
+
+def _begin(facts: Facts) -> Draft:
+    policy, now = facts.policy, facts.now
+    purchases = facts.own_purchases()
+    supply: Supply | Gap
+    fleet: Fleet | Gap
+    recheck: tuple[datetime, ...] = ()
+    if isinstance(facts.capacity, Capacity):
+        supply = count(policy, facts.capacity, purchases, now)
+        before = supply_before(policy, facts.capacity, purchases, now)
+        fleet = Fleet(supply.serving - supply.imagined, supply.total, supply.total if before is None else before)
+        recheck = tuple(changes_at(policy, facts.capacity, purchases))
+    else:
+        supply = fleet = facts.capacity
+    readings = {reading.check: reading for reading in facts.readings}
+    wishes = tuple(
+        (check.name, _wish(check, readings.get(check.name), fleet, policy))
+        for check in policy.checks
+        if not isinstance(check, Schedule)
+    )
+    return Draft(supply=supply, purchases=purchases, wishes=wishes, recheck=recheck)
+
+
+def _wish(check: Check, reading: CheckReading | None, fleet: Fleet | Gap, policy: Policy) -> Wish | Gap:
+    if reading is None:
+        return Gap(GapReason.NO_DATA, "it was not read")
+    return evaluate(check, reading, fleet, policy.headroom)
+
+
+def _sentence(draft: Draft, reason: Reason) -> str:
+    """One sentence an operator understands: outcome, where the fleet stands, who wants what, and why (not)."""
+    where = "" if isinstance(draft.supply, Gap) else f" at {draft.supply.serving}"
+    cause = draft.cause or draft.waits_for
+    match reason:
+        case Reason.NEEDED | Reason.ORDERED:
+            shortened = f"; {draft.missing} needed but {draft.limited}" if draft.add < draft.missing else ""
+            main = f"scale out by {draft.add}{where}: {cause}{_beside(draft)}{shortened}"
+        case Reason.ENOUGH:
+            main = f"hold{where}: {cause}{_beside(draft) or _suffices(draft)}"
+        case Reason.GAP | Reason.CAPACITY_GAP | Reason.CLOCK:
+            wanting = f"; {draft.cause}" if draft.cause else ""
+            main = f"hold{where}: {draft.objection}{wanting}"
+        case Reason.STABILIZATION:
+            main = f"hold{where}: {draft.load}{_beside(draft)}, {draft.objection}"
+        case _:
+            but = f"would buy {draft.add} but" if draft.add else f"{draft.missing} needed but"
+            main = f"{reason.outcome.value}{where}: {cause}{_beside(draft)}, {but} {draft.objection}"
+    return main + _notes(draft, main)
+
+
+def _beside(draft: Draft) -> str:
+    if isinstance(draft.supply, Gap) or draft.order is not None:
+        return ""
+    parts = [f"{draft.supply.in_flight} already in flight"] if draft.supply.in_flight else []
+    parts += [f"{draft.supply.lost} just lost"] if draft.supply.lost else []
+    parts += [f"{draft.supply.lapsing} about to lapse"] if draft.supply.lapsing else []
+    return "".join(f", {part}" for part in parts)
+
+
+def _suffices(draft: Draft) -> str:
+    return "" if draft.wanted is None else ", which is met"
+
+
+def _notes(draft: Draft, main: str) -> str:
+    """What an operator would miss: checks without a reading, and a freeze behind another reason."""
+    notes = [
+        f'"{name}" has no reading ({gap.reason}: {gap.detail})'
+        for name, gap in draft.wishes
+        if isinstance(gap, Gap) and gap is not draft.supply and f'"{name}" has no reading' not in main
+    ]
+    frozen = [verdict.says for verdict in draft.verdicts if verdict.rule == "freeze" and verdict.says != "none"]
+    notes += [text for text in frozen if text not in main]
+    return "".join(f"; {note}" for note in notes)
+
+
+__all__ = ["Decision", "Evaluation", "Facts", "Reason", "Supply", "Verdict", "decide", "next_runs", "withheld"]
