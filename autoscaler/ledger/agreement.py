@@ -1,0 +1,161 @@
+"""What every form of the ledger decides alike.
+
+The forms differ in where rows are kept and how writers are kept apart. Whatever is a matter of judgement instead
+(which purchases a policy's history holds, whether a decision is news, who may send) is written once, here, over values.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+
+from autoscaler.decision import Decision
+from autoscaler.model import (
+    Arrival,
+    History,
+    Override,
+    OverrideKind,
+    Purchase,
+    PurchaseState,
+    RefusalClass,
+    Run,
+)
+from autoscaler.policy import Policy
+from autoscaler.purchase import NOTHING_BOUGHT, UNRESOLVED
+
+COMMITTING = frozenset(PurchaseState) - NOTHING_BOUGHT
+LATE = frozenset({PurchaseState.FAILED, PurchaseState.EXPIRED})
+"""Ended, yet workers that are missing may turn up: neither a timeout nor a task's word is proof."""
+
+REMEMBERED = frozenset({PurchaseState.REJECTED, PurchaseState.NOT_BOUGHT})
+REMEMBERED_COUNT = 20
+"""Newest purchases of each remembered state in a history: backoff stops growing after four (5, 10, 20, 30 minutes)."""
+
+SAMPLES_KEPT = timedelta(hours=48)
+SENDABLE_FOR = timedelta(seconds=30)
+"""An older reservation rests on readings that are no longer true."""
+
+FATE = (
+    "state",
+    "sent_at",
+    "answered_at",
+    "ended_at",
+    "task_id",
+    "request_id",
+    "refusal",
+    "code",
+    "message",
+    "failed",
+    "failures",
+    "adopted",
+    "overdue_at",
+    "retried_at",
+)
+"""The fields of a purchase that change after its reservation, besides its arrivals."""
+
+_FIXED = tuple(field.name for field in fields(Purchase) if field.name not in (*FATE, "arrivals"))
+
+
+def shared_budgets(policies: Iterable[Policy]) -> frozenset[str]:
+    """Names of the shared budgets that any of the policies draws on."""
+    return frozenset(b.shared for policy in policies for b in policy.limits.budgets if b.shared is not None)
+
+
+def assemble(
+    policies: Sequence[Policy], purchases: Iterable[Purchase], runs: Mapping[tuple[str, str], tuple[Run, ...]]
+) -> dict[str, History]:
+    """The history of each policy by name, out of purchases (oldest first) that may be more than it needs.
+
+    ``runs`` is by policy and cluster. A purchase belongs to a history if it is the policy's own in the same cluster,
+    open in that cluster, the cluster's newest refusal of a credential, or committed against a shared budget. Imagined
+    ones are seen by dry runs only.
+    """
+    own: dict[tuple[str, str], list[Purchase]] = defaultdict(list)
+    of_cluster: dict[str, list[Purchase]] = defaultdict(list)
+    of_budget: dict[str, list[Purchase]] = defaultdict(list)
+    gone = None
+    for purchase in purchases:
+        if purchase.state is not PurchaseState.CANCELLED:
+            own[purchase.policy, purchase.cluster_id].append(purchase)
+        if purchase.state in UNRESOLVED or purchase.refusal is RefusalClass.ACCOUNT:
+            of_cluster[purchase.cluster_id].append(purchase)
+        if purchase.state in COMMITTING:
+            for name in purchase.shared_budgets:
+                of_budget[name].append(purchase)
+        if purchase.refusal is RefusalClass.GONE and purchase.retried_at is None:
+            gone = purchase
+
+    def history(policy: Policy) -> History:
+        kept: list[Purchase] = []
+        remembered: dict[PurchaseState, list[Purchase]] = defaultdict(list)
+        for purchase in own[policy.name, policy.cluster_id]:
+            if policy.dry_run or not purchase.imagined:
+                (remembered[purchase.state] if purchase.state in REMEMBERED else kept).append(purchase)
+        for newest in remembered.values():
+            kept += newest[-REMEMBERED_COUNT:]
+        refused_account: dict[str, Purchase] = {}
+        for purchase in of_cluster[policy.cluster_id]:
+            if purchase.imagined and not policy.dry_run:
+                continue
+            if purchase.state in UNRESOLVED:
+                kept.append(purchase)
+            else:
+                refused_account[purchase.credential] = purchase
+        kept += refused_account.values()
+        for name in shared_budgets([policy]):
+            kept += [purchase for purchase in of_budget[name] if policy.dry_run or not purchase.imagined]
+        by_id = {purchase.id: purchase for purchase in kept}
+        return History(
+            purchases=tuple(by_id[key] for key in sorted(by_id)),
+            runs=runs.get((policy.name, policy.cluster_id), ()),
+            gone=gone,
+        )
+
+    return {policy.name: history(policy) for policy in policies}
+
+
+def is_news(previous: Decision | None, decision: Decision) -> bool:
+    """Whether a decision says something else than the one before it, and is kept for that."""
+    return previous is None or (previous.cluster_id, previous.outcome, previous.reason, previous.add) != (
+        decision.cluster_id,
+        decision.outcome,
+        decision.reason,
+        decision.add,
+    )
+
+
+def why_not_send(purchase: Purchase, *, leased: bool, overrides: Iterable[Override], now: datetime) -> str | None:
+    """One clause saying what forbids sending an intended purchase; None: it may be sent. ``overrides`` are active."""
+    if not leased:
+        return "the lease of its cluster is not held by this daemon"
+    for order in overrides:
+        if order.kind is OverrideKind.FREEZE and order.names(purchase.policy):
+            return f"frozen by {order.author}: {order.reason}"
+    age = now - purchase.reserved_at
+    if age > SENDABLE_FOR:
+        return f"it was reserved {age.total_seconds():.0f} s ago, and {SENDABLE_FOR.total_seconds():.0f} s is the limit"
+    return None
+
+
+def changed(before: Purchase, after: Purchase) -> Purchase:
+    """``after`` with its arrivals in order, those known before as they were. ValueError if a fixed field differs."""
+    touched = [name for name in _FIXED if getattr(before, name) != getattr(after, name)]
+    if touched:
+        raise ValueError(f"purchase {before.id}: {', '.join(touched)} cannot change once it is reserved")
+    known = {arrival.instance_id: arrival for arrival in before.arrivals}
+    return replace(after, arrivals=in_order(known.get(arrival.instance_id, arrival) for arrival in after.arrivals))
+
+
+def in_order(arrivals: Iterable[Arrival]) -> tuple[Arrival, ...]:
+    """Arrivals as every form tells them: by time, then instance id."""
+    return tuple(sorted(arrivals, key=lambda arrival: (arrival.at, arrival.instance_id)))
+
+
+def is_stale(previous: Decision | None, decision: Decision) -> bool:
+    """Whether a newer decision of the policy was recorded already."""
+    return previous is not None and decision.at < previous.at
+
+
+def minute(at: datetime) -> datetime:
+    """The start of the minute that ``at`` is in."""
+    return at.replace(second=0, microsecond=0)

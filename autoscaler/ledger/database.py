@@ -1,0 +1,190 @@
+"""One database: its connections, its transactions and its errors.
+
+Writers are kept apart from the first statement on (SQLite's BEGIN IMMEDIATE, PostgreSQL's advisory lock), so that what
+a write transaction has read is still true when it commits. Readers see one moment and wait for nobody.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Table, create_engine, event, func, make_url, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from autoscaler.ledger.errors import LedgerError, LedgerMissing, LedgerUnavailable
+from autoscaler.purchase import Raced
+
+BUSY_SECONDS = 10
+"""How long to wait for another writer. A write transaction takes milliseconds; this is for a stalled disk."""
+
+_WRITERS = int.from_bytes(b"autoscal")  # any number will do, as long as every replica takes the same
+_LOST_RACE = frozenset({"23505", "40001", "40P01"})  # SQLSTATE: unique violation, serialization failure, deadlock
+_LOST_RACE_SQLITE = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
+
+_CHECK = "see that the database answers and that AUTOSCALER_LEDGER names it"
+_MENDS = (
+    ("unable to open", "see that its folder exists and that this user may write there, or set AUTOSCALER_LEDGER"),
+    ("readonly", "let this user write the file and its folder"),
+    ("locked", "another process is holding a write open: find and end it"),
+    ("full", "free some space on its disk"),
+    ("not a database", "the file is something else or damaged: put a backup in its place"),
+    ("malformed", "the file is damaged: put a backup in its place"),
+    ("no module named", "install the extra: pip install 'autoscaler[postgres]'"),
+)
+
+
+class Database:
+    """A pool of connections to the ledger's database."""
+
+    def __init__(self, url: str, clock: Callable[[], datetime], *, read_only: bool = False) -> None:
+        """``clock`` stands for SQLite's own, which has none; other databases tell the time themselves.
+
+        ``read_only`` makes the database itself refuse every write, and begins no file that is not there.
+
+        LedgerUnavailable if ``url`` is not an address of a database that the ledger can be kept in; LedgerMissing.
+        """
+        address = _parsed(url)
+        self.is_sqlite = address.get_backend_name() == "sqlite"
+        self._shown = address.set(username=None, password=None, query={}).render_as_string()
+        self._secrets = _secrets(address)
+        self._clock = clock
+        with self._translated():
+            if self.is_sqlite:
+                address = _existing(address) if read_only else address
+                engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
+                event.listen(engine, "connect", _forbid_writes if read_only else _prepare_sqlite)
+                event.listen(engine, "begin", _begin_sqlite)
+                self._reader = engine
+            else:
+                engine = create_engine(address, connect_args={"connect_timeout": BUSY_SECONDS}, pool_pre_ping=True)
+                engine = engine.execution_options(postgresql_readonly=True) if read_only else engine
+                self._reader = engine.execution_options(isolation_level="REPEATABLE READ")
+        self._writer = engine.execution_options(ledger_writes=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees the database as it is at its first query."""
+        with self._translated(), self._reader.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction alone among writers; it commits at the end of the block, and not at all if that raises.
+
+        Raced if a unique key was taken; LedgerUnavailable also if a commit was not confirmed.
+        """
+        with self._translated(), self._writer.connect() as connection, connection.begin():
+            if not self.is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'"))
+                connection.execute(select(func.pg_advisory_xact_lock(_WRITERS)))
+            yield connection
+
+    def now(self, connection: Connection) -> datetime:
+        """The time by the database's clock, which is the one that rules leases."""
+        if self.is_sqlite:
+            return self._clock()
+        now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        return now.astimezone(UTC)
+
+    def upsert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        """An INSERT that replaces the row of the same primary key."""
+        insert = sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+        key = [column.name for column in table.primary_key]
+        values = {column.name: insert.excluded[column.name] for column in table.c if column.name not in key}
+        return insert.on_conflict_do_update(index_elements=key, set_=values)
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        self._writer.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if _lost_race(error):
+                raise Raced("another writer was first") from error
+            if isinstance(error, IntegrityError):
+                raise LedgerError(f"the ledger refuses the row: {self._said(error.orig)}") from error
+            # Without its cause, here and below: what the driver said is in the message, and only there is it censored.
+            raise self._unavailable(error.orig) from None
+        except (SQLAlchemyError, ImportError) as error:
+            raise self._unavailable(error) from None
+
+    def _unavailable(self, error: BaseException | None) -> LedgerUnavailable:
+        said = self._said(error)
+        mend = next((mend for sign, mend in _MENDS if sign in said.lower()), _CHECK)
+        return LedgerUnavailable(f"the ledger {self._shown} cannot be used: {said}", mend)
+
+    def _said(self, error: BaseException | None) -> str:
+        said = " ".join(str(error).split())
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return said
+
+
+def _secrets(address: URL) -> tuple[str, ...]:
+    """What no message may hold: drivers take a password also as an option, and quote what they were given."""
+    options = (str(value) for name, value in address.query.items() if "password" in name.lower())
+    return tuple(secret for secret in (address.password, *options) if secret)
+
+
+def _parsed(url: str) -> URL:
+    mend = "write sqlite:///path/to/file or postgresql+psycopg://user@host/name"
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        # Without its cause: what cannot be parsed is quoted there, and may hold a password.
+        raise LedgerUnavailable("AUTOSCALER_LEDGER is not the address of a database", mend) from None
+    backend = address.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise LedgerUnavailable(f"the ledger cannot be kept in {backend}", mend)
+    if backend == "sqlite" and address.database in (None, "", ":memory:"):
+        raise LedgerUnavailable("a ledger in memory would forget what was bought", mend)
+    return address
+
+
+def _existing(address: URL) -> URL:
+    """The address by which SQLite opens a file without beginning it."""
+    path = Path(address.database or "")
+    if not path.exists():
+        raise LedgerMissing(f"there is no ledger at {path}", "`autoscaler run` begins one, AUTOSCALER_LEDGER names it")
+    # Not mode=ro, which leaves files of this user behind where the daemon is down, and the daemon may not write them.
+    by_name = {"mode": "rw", "uri": "true"}
+    return address.set(database=f"file:{quote(str(path.absolute()))}").update_query_dict(by_name)
+
+
+def _forbid_writes(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only = ON")
+    cursor.close()
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    with suppress(sqlite3.OperationalError):
+        # Refused while another process is at the file. The mode is the file's: whoever comes first or next sets it.
+        cursor.execute("PRAGMA journal_mode = WAL")
+    # A purchase must survive loss of power once its reservation has returned; evaluations come in batches.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("ledger_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _lost_race(error: DBAPIError) -> bool:
+    cause: Any = error.orig
+    return (
+        getattr(cause, "sqlstate", None) in _LOST_RACE or getattr(cause, "sqlite_errorcode", None) in _LOST_RACE_SQLITE
+    )

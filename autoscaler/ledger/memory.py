@@ -1,0 +1,312 @@
+"""The ledger in lists, for simulation and tests: the same contract, without a disk and for one process."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from threading import RLock
+
+from autoscaler.decision import Decision, Evaluation, next_runs
+from autoscaler.ledger.agreement import (
+    LATE,
+    SAMPLES_KEPT,
+    assemble,
+    changed,
+    in_order,
+    is_news,
+    is_stale,
+    minute,
+    why_not_send,
+)
+from autoscaler.ledger.errors import NotFound
+from autoscaler.ledger.records import Lease, PurchaseEvent, Sample, StoredDecision
+from autoscaler.ledger.shares import Grant, Replica, dealt, fingerprint
+from autoscaler.ledger.sightings import Sighting, merge
+from autoscaler.model import History, Inventory, Override, OverrideKind, Purchase, PurchaseState, Run, Worker
+from autoscaler.policy import Policy
+from autoscaler.purchase import OPEN, UNRESOLVED, Raced
+
+
+class MemoryLedger:
+    """Lists behind one lock. The methods are those of ``SqlLedger``, and are documented there."""
+
+    def __init__(self, *, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._lock = RLock()
+        self._purchases: dict[int, Purchase] = {}
+        self._events: dict[int, list[PurchaseEvent]] = {}
+        self._orders: dict[int, Override] = {}
+        self._looks: dict[str, datetime] = {}
+        self._sightings: dict[str, dict[str, Sighting]] = {}
+        self._latest: dict[str, tuple[Decision, tuple[Run, ...]]] = {}
+        self._samples: dict[tuple[str, datetime], Sample] = {}
+        self._decisions: dict[int, tuple[Evaluation, int | None]] = {}
+        self._decided = 0
+        self._replicas: dict[str, Replica] = {}
+        self._grants: dict[str, Grant] = {}
+
+    def histories(self, policies: Sequence[Policy], now: datetime) -> Mapping[str, History]:
+        with self._lock:
+            runs = {(d.policy, d.cluster_id): runs for d, runs in self._latest.values()}
+            return assemble(policies, self._told(self._purchases.values()), runs)
+
+    def overrides(self, now: datetime) -> tuple[Override, ...]:
+        with self._lock:
+            return tuple(order for order in self._orders.values() if order.active(now))
+
+    def add_override(
+        self,
+        kind: OverrideKind,
+        policies: Sequence[str],
+        workers: int | None,
+        author: str,
+        reason: str,
+        starts_at: datetime,
+        ends_at: datetime,
+    ) -> Override:
+        with self._lock:
+            id = len(self._orders) + 1
+            order = Override(id, kind, tuple(policies), workers, author, reason, starts_at, ends_at)
+            self._orders[id] = order
+            return order
+
+    def end_override(self, id: int, author: str, reason: str, at: datetime) -> Override:
+        with self._lock:
+            order = self._orders.get(id)
+            if order is None:
+                raise NotFound(f"there is no override {id}")
+            if order.ended_at is None:
+                order = self._orders[id] = replace(order, ended_at=at)
+            return order
+
+    def record_look(self, inventory: Inventory) -> tuple[Worker, ...]:
+        with self._lock:
+            cluster_id = inventory.cluster_id
+            looked_at = self._looks.get(cluster_id)
+            if looked_at is None or inventory.at > looked_at:
+                known = self._sightings.setdefault(cluster_id, {})
+                known.update(merge(known, looked_at, inventory))
+                self._looks[cluster_id] = inventory.at
+            return self.workers(cluster_id)
+
+    def workers(self, cluster_id: str) -> tuple[Worker, ...]:
+        with self._lock:
+            brought = {
+                arrival.instance_id: purchase.id
+                for purchase in self._purchases.values()
+                if purchase.cluster_id == cluster_id
+                for arrival in purchase.arrivals
+            }
+            return tuple(
+                sighting.worker(self._looks[cluster_id], brought.get(key))
+                for key, sighting in sorted(self._sightings.get(cluster_id, {}).items())
+                if sighting.gone_at is None
+            )
+
+    def record(self, evaluations: Sequence[Evaluation]) -> tuple[bool, ...]:
+        with self._lock:
+            return tuple([self._record(evaluation) for evaluation in evaluations])
+
+    def _record(self, evaluation: Evaluation, purchase_id: int | None = None) -> bool:
+        facts, decision = evaluation.facts, evaluation.decision
+        previous, _ = self._latest.get(decision.policy, (None, ()))
+        stale = is_stale(previous, decision)
+        news = purchase_id is not None or (not stale and is_news(previous, decision))
+        if news:
+            self._decided += 1
+            self._decisions[self._decided] = evaluation, purchase_id
+        if stale:
+            return news
+        runs = next_runs(facts.policy, facts.history.runs, decision.demand, facts.now)
+        self._latest[decision.policy] = decision, runs
+        at = minute(decision.at)
+        self._samples[decision.policy, at] = Sample(at, decision.demand, decision.wanted, decision.supply)
+        return news
+
+    def decisions(
+        self, *, policy: str | None = None, before_id: int | None = None, limit: int = 50
+    ) -> tuple[StoredDecision, ...]:
+        with self._lock:
+            found = [
+                StoredDecision(id, evaluation.decision)
+                for id, (evaluation, _) in reversed(self._decisions.items())
+                if (policy is None or evaluation.decision.policy == policy) and (before_id is None or id < before_id)
+            ]
+        return tuple(found[:limit])
+
+    def evaluation(self, decision_id: int) -> Evaluation | None:
+        with self._lock:
+            evaluation, _ = self._decisions.get(decision_id, (None, None))
+            return evaluation
+
+    def latest(self) -> Mapping[str, Decision]:
+        with self._lock:
+            return {policy: decision for policy, (decision, _) in self._latest.items()}
+
+    def samples(self, policy: str, since: datetime) -> tuple[Sample, ...]:
+        with self._lock:
+            found = [s for (name, at), s in self._samples.items() if name == policy and at >= since]
+            newest = max((sample.at for sample in found), default=since)
+        return tuple(sorted((s for s in found if s.at >= newest - SAMPLES_KEPT), key=lambda sample: sample.at))
+
+    def reserve(
+        self,
+        policy: Policy,
+        now: datetime,
+        holder: str,
+        propose: Callable[[History, tuple[Override, ...]], tuple[Evaluation, Purchase | None]],
+    ) -> tuple[Evaluation, Purchase | None]:
+        with self._lock:
+            history = self.histories([policy], now)[policy.name]
+            evaluation, purchase = propose(history, self.overrides(now))
+            if purchase is not None:
+                purchase = replace(purchase, id=len(self._purchases) + 1)
+                self._store(purchase)
+                self._append(purchase.id, PurchaseEvent(now, None, purchase.state, f"reserved by {holder}", None))
+            self._record(evaluation, None if purchase is None else purchase.id)
+            return evaluation, purchase
+
+    def begin_sending(self, purchase_id: int, holder: str, now: datetime) -> str | None:
+        with self._lock:
+            purchase = self._found(purchase_id)
+            if purchase.state is not PurchaseState.INTENDED:
+                return f"it is {purchase.state} already"
+            leased = any(lease.cluster_id == purchase.cluster_id and lease.holder == holder for lease in self.holders())
+            why_not = why_not_send(purchase, leased=leased, overrides=self.overrides(now), now=now)
+            if why_not is None:
+                after = replace(purchase, state=PurchaseState.SENDING, sent_at=now)
+            else:
+                after = replace(purchase, state=PurchaseState.CANCELLED, ended_at=now, message=why_not)
+            self.change(purchase_id, lambda _: after, now, why_not or f"sent by {holder}")
+            return why_not
+
+    def change(
+        self,
+        purchase_id: int,
+        next: Callable[[Purchase], Purchase],
+        at: datetime,
+        what: str,
+        author: str | None = None,
+    ) -> Purchase:
+        with self._lock:
+            before = self._found(purchase_id)
+            after = changed(before, next(before))
+            if after != before:
+                self._store(after)
+                self._append(purchase_id, PurchaseEvent(at, before.state, after.state, what, author))
+            return self._found(purchase_id)
+
+    def _store(self, purchase: Purchase) -> None:
+        others = [other for other in self._purchases.values() if other.id != purchase.id]
+        if any(other.nonce == purchase.nonce for other in others):
+            raise Raced("the nonce was used before")
+        same = [other for other in others if other.cluster_id == purchase.cluster_id]
+        if purchase.state in UNRESOLVED and any(
+            other.state in UNRESOLVED and other.imagined == purchase.imagined for other in same
+        ):
+            raise Raced("the cluster has an open purchase already")
+        arrived = {arrival.instance_id for arrival in purchase.arrivals}
+        if any(arrival.instance_id in arrived for other in same for arrival in other.arrivals):
+            raise Raced("a worker is another purchase's already")
+        self._purchases[purchase.id] = replace(purchase, arrivals=in_order(purchase.arrivals))
+
+    def _append(self, purchase_id: int, event: PurchaseEvent) -> None:
+        self._events.setdefault(purchase_id, []).append(event)
+
+    def _found(self, id: int) -> Purchase:
+        purchase = self.purchase(id)
+        if purchase is None:
+            raise NotFound(f"there is no purchase {id}")
+        return purchase
+
+    def _told(self, purchases: Collection[Purchase]) -> tuple[Purchase, ...]:
+        """The purchases with what the looks say of their workers."""
+
+        def told(purchase: Purchase) -> Purchase:
+            seen = self._sightings.get(purchase.cluster_id, {})
+            arrivals = tuple(
+                replace(arrival, gone_at=seen[arrival.instance_id].gone_at if arrival.instance_id in seen else None)
+                for arrival in purchase.arrivals
+            )
+            return replace(purchase, arrivals=arrivals)
+
+        return tuple(told(purchase) for purchase in purchases)
+
+    def purchase(self, id: int) -> Purchase | None:
+        with self._lock:
+            return self._told([self._purchases[id]])[0] if id in self._purchases else None
+
+    def purchases(
+        self,
+        *,
+        policy: str | None = None,
+        states: Collection[PurchaseState] | None = None,
+        before_id: int | None = None,
+        limit: int | None = 50,
+    ) -> tuple[Purchase, ...]:
+        with self._lock:
+            found = [
+                purchase
+                for purchase in reversed(self._purchases.values())
+                if (policy is None or purchase.policy == policy)
+                and (states is None or purchase.state in states)
+                and (before_id is None or purchase.id < before_id)
+            ]
+            return self._told(found[:limit])
+
+    def purchase_events(self, id: int) -> tuple[PurchaseEvent, ...]:
+        with self._lock:
+            return tuple(self._events.get(id, ()))
+
+    def unsettled(self) -> tuple[Purchase, ...]:
+        with self._lock:
+            return self._told(
+                [p for p in self._purchases.values() if p.state in OPEN or (p.state in LATE and p.arrived < p.asked)]
+            )
+
+    def own_tasks(self, cluster_id: str) -> frozenset[str]:
+        with self._lock:
+            of_cluster = [p.task_id for p in self._purchases.values() if p.cluster_id == cluster_id]
+            return frozenset(task_id for task_id in of_cluster if task_id is not None)
+
+    def lease(
+        self, holder: str, clusters: Collection[str], ttl: timedelta, keep: Collection[str] = ()
+    ) -> frozenset[str]:
+        with self._lock:
+            now = self._clock()
+            me = Replica(holder, now + ttl, fingerprint(clusters))
+            self._replicas = {r.holder: r for r in (*self._replicas.values(), me) if r.expires_at > now}
+            changed = dealt(me, clusters, keep, self._replicas.values(), self._grants.values())
+            self._grants |= {grant.cluster_id: grant for grant in changed}
+            return frozenset(grant.cluster_id for grant in self._grants.values() if grant.holder == holder)
+
+    def release(self, holder: str) -> None:
+        with self._lock:
+            self._replicas.pop(holder, None)
+            given_back = [replace(grant, holder=None) for grant in self._grants.values() if grant.holder == holder]
+            self._grants |= {grant.cluster_id: grant for grant in given_back}
+
+    def holders(self) -> tuple[Lease, ...]:
+        with self._lock:
+            now = self._clock()
+            held = (
+                Lease(cluster_id, replica.holder, replica.expires_at, grant.fence)
+                for cluster_id, grant in sorted(self._grants.items())
+                if (replica := self._replicas.get(grant.holder or ""))
+            )
+            return tuple(lease for lease in held if lease.expires_at > now)
+
+    def empty(self) -> bool:
+        with self._lock:
+            return not (self._latest or self._decisions or self._purchases)
+
+    def prune(self, now: datetime, keep: timedelta) -> None:
+        with self._lock:
+            self._samples = {key: s for key, s in self._samples.items() if s.at >= now - SAMPLES_KEPT}
+            self._decisions = {
+                id: (evaluation, purchase_id)
+                for id, (evaluation, purchase_id) in self._decisions.items()
+                if purchase_id is not None or evaluation.decision.at >= now - keep
+            }
+
+    def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,261 @@
+"""The ledger in a database: SQLite for one daemon, PostgreSQL for replicas.
+
+Every method is one transaction; what is read and what is written is in the ``…_rows`` modules.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from autoscaler.decision import Decision, Evaluation
+from autoscaler.ledger import cluster_rows, evaluation_rows, override_rows, purchase_rows
+from autoscaler.ledger.agreement import assemble, why_not_send
+from autoscaler.ledger.database import Database
+from autoscaler.ledger.errors import NotFound
+from autoscaler.ledger.migrate import upgrade
+from autoscaler.ledger.records import Lease, PurchaseEvent, Sample, StoredDecision
+from autoscaler.model import History, Inventory, Override, OverrideKind, Purchase, PurchaseState, Worker
+from autoscaler.policy import Policy
+
+
+def open_ledger(url: str, *, clock: Callable[[], datetime]) -> "SqlLedger":
+    """The ledger at ``url``, created or brought to the newest schema first.
+
+    ``url`` is SQLAlchemy's: ``sqlite:///relative``, ``sqlite:////absolute``, ``postgresql+psycopg://user@host/name``.
+    ``clock`` rules SQLite's leases; PostgreSQL uses its own. LedgerUnavailable, LedgerTooNew.
+    """
+    database = Database(url, clock)
+    try:
+        upgrade(database)
+    except BaseException:
+        database.close()
+        raise
+    return SqlLedger(database)
+
+
+class SqlLedger:
+    """Decisions, purchases, orders and workers in tables.
+
+    Any method may raise LedgerUnavailable. Instants given are aware and UTC.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # What decisions are computed from
+
+    def histories(self, policies: Sequence[Policy], now: datetime) -> Mapping[str, History]:
+        """The history of each policy, by name; one query a table however many there are."""
+        if not policies:
+            return {}
+        with self._database.reading() as connection:
+            purchases = purchase_rows.load(connection, purchase_rows.of_histories(policies))
+            runs = evaluation_rows.runs(connection, [policy.name for policy in policies])
+        return assemble(policies, purchases, runs)
+
+    def overrides(self, now: datetime) -> tuple[Override, ...]:
+        """The orders that hold at ``now``, by id."""
+        with self._database.reading() as connection:
+            return override_rows.active(connection, now)
+
+    def add_override(
+        self,
+        kind: OverrideKind,
+        policies: Sequence[str],
+        workers: int | None,
+        author: str,
+        reason: str,
+        starts_at: datetime,
+        ends_at: datetime,
+    ) -> Override:
+        """Record an order of a person; ``policies`` are names or globs."""
+        order = Override(0, kind, tuple(policies), workers, author, reason, starts_at, ends_at)
+        with self._database.writing() as connection:
+            return override_rows.add(connection, order)
+
+    def end_override(self, id: int, author: str, reason: str, at: datetime) -> Override:
+        """End an order early; the first end of an order wins. NotFound."""
+        with self._database.writing() as connection:
+            return override_rows.end(connection, id, author, reason, at)
+
+    # Workers
+
+    def record_look(self, inventory: Inventory) -> tuple[Worker, ...]:
+        """Merge one look at a cluster into what is known of its workers, and return those that are not gone.
+
+        A look that is not newer than the newest one recorded changes nothing.
+        """
+        with self._database.writing() as connection:
+            cluster_rows.record_look(self._database, connection, inventory)
+            return cluster_rows.known_workers(connection, inventory.cluster_id)
+
+    def workers(self, cluster_id: str) -> tuple[Worker, ...]:
+        """The workers of a cluster that are not gone, as all looks together know them, by instance id."""
+        with self._database.reading() as connection:
+            return cluster_rows.known_workers(connection, cluster_id)
+
+    # Evaluations
+
+    def record(self, evaluations: Sequence[Evaluation]) -> tuple[bool, ...]:
+        """Record evaluations, all or none, and say of each whether its decision was news and was appended."""
+        if not evaluations:
+            return ()
+        with self._database.writing() as connection:
+            return evaluation_rows.record(self._database, connection, evaluations)
+
+    def decisions(
+        self, *, policy: str | None = None, before_id: int | None = None, limit: int = 50
+    ) -> tuple[StoredDecision, ...]:
+        """One page of the decisions that were news, newest first."""
+        with self._database.reading() as connection:
+            return evaluation_rows.stored(connection, policy, before_id, limit)
+
+    def evaluation(self, decision_id: int) -> Evaluation | None:
+        """A stored decision with all it rested on; the policy as it was then."""
+        with self._database.reading() as connection:
+            return evaluation_rows.evaluation(connection, decision_id)
+
+    def latest(self) -> Mapping[str, Decision]:
+        """The latest decision of every policy that was ever evaluated, by name."""
+        with self._database.reading() as connection:
+            return evaluation_rows.current(connection)
+
+    def samples(self, policy: str, since: datetime) -> tuple[Sample, ...]:
+        """The minutes of a policy from ``since`` on, oldest first; none older than 48 h."""
+        with self._database.reading() as connection:
+            return evaluation_rows.sampled(connection, policy, since)
+
+    # Purchases
+
+    def reserve(
+        self,
+        policy: Policy,
+        now: datetime,
+        holder: str,
+        propose: Callable[[History, tuple[Override, ...]], tuple[Evaluation, Purchase | None]],
+    ) -> tuple[Evaluation, Purchase | None]:
+        """Decide and intend in one transaction that no other writer comes between.
+
+        ``propose`` gets the policy's history and the active orders as they are now; its evaluation is recorded, and
+        its purchase, if any, gets its id. Raced if the cluster has an open purchase already; LedgerUnavailable also
+        where the commit was not confirmed: nothing may then be sent.
+        """
+        with self._database.writing() as connection:
+            purchases = purchase_rows.load(connection, purchase_rows.of_histories([policy]))
+            runs = evaluation_rows.runs(connection, [policy.name])
+            history = assemble([policy], purchases, runs)[policy.name]
+            evaluation, purchase = propose(history, override_rows.active(connection, now))
+            if purchase is not None:
+                purchase = purchase_rows.add(connection, purchase, now, f"reserved by {holder}")
+            bought_by = None if purchase is None else purchase.id
+            evaluation_rows.record(self._database, connection, [evaluation], bought_by)
+        return evaluation, purchase
+
+    def begin_sending(self, purchase_id: int, holder: str, now: datetime) -> str | None:
+        """Claim an intended purchase for sending: None if it may be sent, else why not, in one clause.
+
+        An intended purchase that may not be sent is cancelled by that. NotFound.
+        """
+        with self._database.writing() as connection:
+            purchase = purchase_rows.find(connection, purchase_id)
+            if purchase is None:
+                raise NotFound(f"there is no purchase {purchase_id}")
+            if purchase.state is not PurchaseState.INTENDED:
+                return f"it is {purchase.state} already"
+            leased = cluster_rows.is_held(self._database, connection, purchase.cluster_id, holder)
+            orders = override_rows.active(connection, now)
+            why_not = why_not_send(purchase, leased=leased, overrides=orders, now=now)
+            if why_not is None:
+                after = replace(purchase, state=PurchaseState.SENDING, sent_at=now)
+            else:
+                after = replace(purchase, state=PurchaseState.CANCELLED, ended_at=now, message=why_not)
+            what = why_not or f"sent by {holder}"
+            purchase_rows.change(connection, purchase_id, lambda _: after, now, what, None)
+        return why_not
+
+    def change(
+        self,
+        purchase_id: int,
+        next: Callable[[Purchase], Purchase],
+        at: datetime,
+        what: str,
+        author: str | None = None,
+    ) -> Purchase:
+        """Move a purchase on to what ``next`` makes of it, with an event saying what happened and by whom.
+
+        Where ``next`` changes nothing, nothing is written. NotFound; Raced if a worker is another purchase's already;
+        ValueError if ``next`` changes what was fixed at the reservation.
+        """
+        with self._database.writing() as connection:
+            return purchase_rows.change(connection, purchase_id, next, at, what, author)
+
+    def purchase(self, id: int) -> Purchase | None:
+        """The purchase of that id, if there is one."""
+        with self._database.reading() as connection:
+            return purchase_rows.find(connection, id)
+
+    def purchases(
+        self,
+        *,
+        policy: str | None = None,
+        states: Collection[PurchaseState] | None = None,
+        before_id: int | None = None,
+        limit: int | None = 50,
+    ) -> tuple[Purchase, ...]:
+        """One page of the purchases, newest first."""
+        with self._database.reading() as connection:
+            return purchase_rows.load(connection, purchase_rows.newest(policy, states, before_id, limit))[::-1]
+
+    def purchase_events(self, id: int) -> tuple[PurchaseEvent, ...]:
+        """What became of a purchase, oldest first."""
+        with self._database.reading() as connection:
+            return purchase_rows.events(connection, id)
+
+    def unsettled(self) -> tuple[Purchase, ...]:
+        """Purchases that are still open, and ended ones of which workers may still turn up; oldest first."""
+        with self._database.reading() as connection:
+            return purchase_rows.load(connection, purchase_rows.unsettled())
+
+    def own_tasks(self, cluster_id: str) -> frozenset[str]:
+        """Task ids of the purchases of a cluster."""
+        with self._database.reading() as connection:
+            return purchase_rows.tasks(connection, cluster_id)
+
+    # Leases
+
+    def lease(
+        self, holder: str, clusters: Collection[str], ttl: timedelta, keep: Collection[str] = ()
+    ) -> frozenset[str]:
+        """Announce ``holder`` for ``ttl``, and return the ``clusters`` it holds for that long: its even share of them.
+
+        Those that ask for the same clusters share them, none holding two more than another once each has asked twice.
+        Of what one has, one gives up the excess, but none of ``keep``, and what one no longer asks for.
+        """
+        with self._database.writing() as connection:
+            return cluster_rows.take_leases(self._database, connection, holder, clusters, ttl, keep)
+
+    def release(self, holder: str) -> None:
+        """Give back every lease of the holder."""
+        with self._database.writing() as connection:
+            cluster_rows.release_leases(connection, holder)
+
+    def holders(self) -> tuple[Lease, ...]:
+        """The leases that hold now, by cluster."""
+        with self._database.reading() as connection:
+            return cluster_rows.held_leases(self._database, connection)
+
+    # The whole
+
+    def empty(self) -> bool:
+        """Whether nothing was ever evaluated, decided or bought."""
+        with self._database.reading() as connection:
+            return evaluation_rows.is_empty(connection)
+
+    def prune(self, now: datetime, keep: timedelta) -> None:
+        """Drop decisions older than ``keep`` that bought nothing, and samples past 48 h. All else is kept for ever."""
+        with self._database.writing() as connection:
+            evaluation_rows.prune(connection, now, keep)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
