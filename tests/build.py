@@ -201,7 +201,11 @@ def capacity(workers: Iterable[Worker] = (), **overrides: Any) -> Capacity:
 def purchase(
     id: int = 1, state: str = "accepted", asked: int = 3, sent_at: datetime = NOW - timedelta(hours=1), **overrides: Any
 ) -> Purchase:
-    """A purchase of ``policy()``; ``of=policy`` makes it another's. Fulfilled, all it asked for has arrived."""
+    """A purchase of ``policy()``; ``of=policy`` makes it another's.
+
+    A fulfilled one has all its arrivals: put ``arrived_workers()`` of it into the capacity, or pass ``arrivals=()``,
+    else its workers count as in flight (a look older than their arrival).
+    """
     buyer: Policy = overrides.pop("of", None) or policy()
     now = PurchaseState(state)
     fields: dict[str, Any] = {

@@ -132,6 +132,33 @@ def test_leaves(found: Room, workers: int, committed: int) -> None:
     assert (found.workers, found.committed) == (workers, committed)
 
 
+CHANGES: dict[str, tuple[Room, datetime | None]] = {
+    "never, where nothing was bought": (left(TEN_A_DAY), None),
+    "when a purchase leaves the window": (left(TEN_A_DAY, bought(7, at(hours=-1))), at(hours=23)),
+    "when a renewal comes into its reach": (
+        left(budget(money=5000, per=timedelta(days=10)), bought(9, day("2026-06-01")), by=ONCE, now=day("2026-06-20")),
+        day("2026-06-21"),
+    ),
+    "when a renewal falls due": (
+        left(budget(money=5000, per=timedelta(days=10)), bought(9, day("2026-06-01")), by=ONCE, now=day("2026-06-28")),
+        day("2026-07-01"),
+    ),
+    "at midnight, as months differ in length": (
+        left(FIVE_THOUSAND, now=day("2026-06-01")),
+        datetime.fromisoformat("2026-06-02T00:00Z"),
+    ),
+    "at the time of day at which a renewal of what is bought now would pass another": (
+        left(FIVE_THOUSAND, bought(1, day("2026-06-01") + timedelta(hours=3)), now=day("2026-06-09")),
+        day("2026-06-09") + timedelta(hours=3),
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "expected"), CHANGES.values(), ids=CHANGES)
+def test_what_is_left_changes(found: Room, expected: datetime | None) -> None:
+    assert found.changes_at == expected
+
+
 class TestShared:
     SHARED = Budget(workers=10, per=DAY, shared="live")
 

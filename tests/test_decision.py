@@ -1,4 +1,4 @@
-"""What the load, the gaps, the workers and the targets come to. "case N": a situation that a first reading gets wrong."""
+"""What load, gaps, workers and targets come to. "case N" is a situation that a first reading gets wrong."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -163,7 +163,7 @@ STEPS: dict[str, Row] = {
     "nor while two of three have landed": (  # case 8
         queue(
             500,
-            capacity(workers(10) + (worker("bought-1-1"), worker("bought-1-2"))),
+            capacity([*workers(10), worker("bought-1-1"), worker("bought-1-2")]),
             purchase(1, asked=3, supply_before=10, arrivals=arrivals(1, 2)),
         ),
         "hold enough 0",
@@ -171,7 +171,7 @@ STEPS: dict[str, Row] = {
     "nor while the last of them warms up": (  # case 8
         queue(
             500,
-            capacity(workers(12) + (worker("bought-1-3", ready_at=at(minutes=-2)),)),
+            capacity([*workers(12), worker("bought-1-3", ready_at=at(minutes=-2))]),
             replace(LANDED, arrivals=(Arrival("bought-1-3", NOW),)),
         ),
         "hold enough 0",

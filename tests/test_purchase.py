@@ -1,4 +1,4 @@
-"""How a purchase moves: every state under every kind of evidence, who adopts what, and that nothing is ever lost count of."""
+"""How a purchase moves: every state under every evidence, what is adopted, and that no worker is lost count of."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace

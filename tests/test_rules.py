@@ -1,4 +1,4 @@
-"""What forbids, or makes wait for, a purchase that is needed: each rule at its boundaries, and every reason there is."""
+"""What forbids a purchase that is needed, or makes it wait: each rule at its boundaries, and every reason."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from tests.build import (
     budget,
     capacity,
     cluster,
+    facts,
     history,
     joining,
     lost,
@@ -23,6 +24,10 @@ from tests.build import (
     policy,
     purchase,
     run,
+    schedule,
+    warming,
+    window,
+    worker,
     workers,
 )
 from tests.deciding import Row, at_load, check, lacking, rows
@@ -475,6 +480,10 @@ WAITS: dict[str, Row] = {
         "hold backoff 0",
         f"hold at 12: {WANTS_15}, would buy 3 but backoff until 12:00:01Z after the busy cluster refused purchase 1",
     ),
+    "a cancelled purchase does not hide the busy cluster": (
+        lacking(3, refused("busy", ended_at=at(seconds=-29)), purchase(2, "cancelled", ended_at=NOW)),
+        "hold backoff 0",
+    ),
     "and no later": (lacking(3, refused("busy", ended_at=at(seconds=-30))), "scale_out needed 3"),
     "a busy cluster does not make the pause grow": (
         lacking(3, *(refused("busy", id=n, ended_at=at(seconds=-30)) for n in range(1, 9))),
@@ -574,3 +583,56 @@ def test_rules_go_on_after_one_has_said_no(given: Facts, objecting: list[str]) -
     verdicts = [verdict for verdict in decide(given).verdicts if verdict.reason]
     assert [verdict.rule for verdict in verdicts] == objecting
     assert {verdict.add for verdict in verdicts} == {3}
+
+
+def test_a_rule_says_no_only_to_something() -> None:
+    beyond = lacking(0, of=policy(maximum=7), overrides=(order("freeze"),), capacity=capacity(workers(12)))
+    assert [verdict.reason for verdict in decide(beyond).verdicts if verdict.reason] == [Reason.ENOUGH]
+
+
+ONE_LAPSING = (worker("june", expires_at=at(hours=5)),)
+AT_ONE = schedule(window("0 13 * * *", timedelta(hours=1), lead=timedelta(minutes=10)))
+
+RECHECKS: dict[str, tuple[Facts, datetime | None]] = {
+    "nothing that time changes": (lacking(3), None),
+    "the end of a cooldown": (lacking(4, purchase(1, asked=1, sent_at=NOW)), at(minutes=10)),
+    "the end of a backoff": (lacking(3, failed(1, NOW)), at(minutes=5)),
+    "the end of a busy cluster's pause": (lacking(3, refused("busy", ended_at=NOW)), at(seconds=30)),
+    "the end of a freeze": (lacking(3, overrides=(order("freeze"),)), at(hours=1)),
+    "the end of a cap": (lacking(3, overrides=(order("cap", 12),)), at(hours=1)),
+    "the end of a floor": (lacking(0, overrides=(order("floor", 20),)), at(hours=1)),
+    "the end of an order": (lacking(0, overrides=(order("buy", 5),)), at(hours=1)),
+    "a full stabilization window": (watched(wanting(15, at(minutes=-1), at(seconds=-30))), at(minutes=1)),
+    "the low demand that leaves it": (
+        watched(wanting(1, at(minutes=-9), at(minutes=-1)), wanting(15, at(seconds=-30), at(seconds=-30))),
+        at(minutes=1),
+    ),
+    "a window that opens": (facts(policy(checks=(AT_ONE,))), at(minutes=50)),
+    "a window that closes": (facts(policy(checks=(AT_ONE,)), now=at(minutes=70)), at(hours=2)),
+    "a budget that frees": (
+        lacking(3, purchase(1, "fulfilled", 10, at(hours=-20), arrivals=()), of=policy(budgets=(budget(10),))),
+        at(hours=4),
+    ),
+    "the end of a warm-up": (at_load(400, 0, capacity=capacity(warming(since=at(minutes=-1)))), at(minutes=2)),
+    "a worker that no longer is expected": (
+        at_load(400, 0, capacity=capacity(joining(since=at(minutes=-20)))),
+        at(minutes=70),
+    ),
+    "a lost worker that is to be replaced": (
+        at_load(400, 0, capacity=capacity(lost(since=at(minutes=-10)))),
+        at(minutes=20),
+    ),
+    "a term that ends": (
+        at_load(400, 0, of=policy(worker_auto_renew=False), capacity=capacity(ONE_LAPSING)),
+        at(hours=4),
+    ),
+    "the months of workers that never came": (
+        lacking(0, purchase(1, "expired", sent_at=at(days=-2))),
+        datetime.fromisoformat("2026-06-30T12:00Z"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), RECHECKS.values(), ids=RECHECKS)
+def test_a_decision_is_looked_at_again_at(given: Facts, expected: datetime | None) -> None:
+    assert decide(given).recheck_at == expected

@@ -6,9 +6,11 @@ written as JSON in the form of the file, so what the ledger keeps is what an ope
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from fractions import Fraction
-from typing import Annotated, Literal, Self
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -232,11 +234,17 @@ class Policy(Part):
     prometheus: Line = "default"
     """Name of the Prometheus server to ask."""
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Twelve hex digits that differ when anything the policy says differs; the same in every process."""
         form = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(form.encode()).hexdigest()[:12]
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, with ``update`` in place; its version is its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("version", None)
+        return copied
 
     @field_validator("evaluate_every")
     @classmethod
