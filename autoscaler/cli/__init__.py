@@ -1,0 +1,30 @@
+"""The commands. What is heavy is imported inside a command, so that ``--help`` answers at once."""
+
+import click
+
+from autoscaler import __version__
+from autoscaler.cli.policies import check, explain
+from autoscaler.cli.purchases import purchases
+from autoscaler.cli.records import decisions, status
+from autoscaler.cli.work import demo, run
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Settings come from the environment: AUTOSCALER_… and the cloud's own ALIBABA_CLOUD_… names. "
+    "Exit status: 0 done, 1 the answer is no, 2 wrong usage or settings, 3 an outside system failed.",
+)
+@click.version_option(__version__, prog_name="autoscaler")
+def main() -> None:
+    """Adds prepaid edge workers to Alibaba Cloud ACK Edge clusters when load needs them.
+
+    \b
+    Try it without anything around it:      autoscaler demo
+    Judge your policy files:                autoscaler check policies
+    Ask what it would do now, and why:      autoscaler explain edge-beijing
+    Run it:                                 autoscaler run
+    """
+
+
+for command in (run, demo, check, explain, status, decisions, purchases):
+    main.add_command(command)

@@ -1,0 +1,30 @@
+"""Who gives an order: the user, by name; root is nobody in particular and has to say."""
+
+import click
+
+
+def _named(_context: click.Context, _parameter: click.Parameter, author: str | None) -> str:
+    import getpass
+    import os
+
+    if author is not None:
+        if not author.strip() or not author.isprintable():
+            raise click.BadParameter("give a name")
+        return author.strip()
+    if os.geteuid() == 0:
+        raise click.UsageError("as root, say who you are: --author NAME")
+    return getpass.getuser()
+
+
+author_option = click.option(
+    "--author", callback=_named, help="Who says so; the user by default. As root it must be given."
+)
+
+
+def _given(_context: click.Context, _parameter: click.Parameter, reason: str) -> str:
+    if not reason.strip():
+        raise click.BadParameter("say why; whoever reads it later was not there")
+    return " ".join(reason.split())
+
+
+reason_option = click.option("--reason", required=True, callback=_given, help="Why; it is kept with it for ever.")

@@ -1,0 +1,402 @@
+"""The daemon with its real scheduler, over a local edge cloud: it begins, reloads, stops, and survives what fails."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from autoscaler.clock import utc_now
+from autoscaler.daemon import Daemon, EmptyLedger, NoPolicies
+from autoscaler.ledger import LedgerUnavailable, MemoryLedger
+from autoscaler.model import PurchaseState
+from autoscaler.sandbox import TEST_CREDENTIALS, Late, ReplayedPrometheus, SandboxCloud
+from autoscaler.settings import load_settings
+from autoscaler.wiring import Pace, Parts, build
+from tests.build import purchase
+from tests.fakes import FlakyLedger, until
+
+QUICK = Pace(look_kept_for=timedelta(0), look_interval=timedelta(0), settle_every=timedelta(seconds=0.2))
+LOST = LedgerUnavailable("the ledger cannot be used: disk I/O error", "see that the database answers")
+((KEY_ID, KEY_SECRET),) = TEST_CREDENTIALS.items()
+POLICY = """\
+cluster_id: {cluster}
+dry_run: {dry_run}
+evaluate_every: {every}
+worker:
+  worker_instance_type: ens.sn1.tiny
+  ens_region_id: cn-beijing-telecom
+  worker_image_id: m-2QVLO2T8NYgm8CNQVg15gF
+  ens_internet_charge_type: BandwidthByDay
+  worker_period: 1
+  worker_system_disk_size: 20
+  login_password: {{env: EDGE_LOGIN_PASSWORD}}
+checks: [{{name: sessions, query: sum(live_sessions), strategy: per_worker, load_per_worker: 400}}]
+limits: {{minimum: {minimum}, maximum: 9, per_action: 5, budgets: [{{workers: 10, per: 24h}}]}}
+"""
+Log = list[Any]
+
+
+class House:
+    """A daemon, its folder of policies, and the outside."""
+
+    def __init__(self, folder: Path, sandbox: SandboxCloud, prometheus: ReplayedPrometheus) -> None:
+        self.folder = folder
+        self.sandbox = sandbox
+        self.memory = MemoryLedger(clock=utc_now)
+        self.ledger: Any = FlakyLedger(self.memory)
+        self.environ = {
+            "AUTOSCALER_POLICIES": str(folder),
+            "AUTOSCALER_PROMETHEUS_URL": prometheus.url,
+            "AUTOSCALER_CLOUD_ENDPOINT": sandbox.url,
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
+            "EDGE_LOGIN_PASSWORD": "Sandbox-0nly!",
+        }
+        self.started = False
+        self.make()
+
+    def make(self) -> None:
+        self.parts: Parts = build(load_settings(self.environ), self.environ, pace=QUICK, ledger=self.ledger)
+        self.daemon = Daemon(self.parts)
+
+    def policy(
+        self, name: str = "edge", *, cluster: str = "C1", minimum: int = 0, every: str = "1s", dry_run: str = "true"
+    ) -> None:
+        text = POLICY.format(cluster=cluster, minimum=minimum, every=every, dry_run=dry_run)
+        (self.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+    def start(self, *, begin: bool = True) -> None:
+        self.daemon.start(begin=begin)
+        self.started = True
+
+    def first_round(self) -> None:
+        until(lambda: self.daemon.unevaluated() == 0)
+
+    def jobs(self) -> dict[str, datetime]:
+        return {job.id: job.next_run_time for job in self.daemon._scheduler.get_jobs()}
+
+    def close(self) -> None:
+        if self.started:
+            self.started = False
+            self.daemon.close()
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[Log]:
+    with capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with SandboxCloud() as sandbox, ReplayedPrometheus({}) as prometheus:
+        sandbox.add_cluster("C1", workers=2)
+        sandbox.add_cluster("C2", workers=2)
+        made = House(tmp_path, sandbox, prometheus)
+        yield made
+        made.close()
+
+
+def events(logs: Log, event: str) -> Log:
+    return [entry for entry in logs if entry["event"] == event]
+
+
+# --- it begins ---
+
+
+def test_every_policy_is_evaluated_in_the_first_round(house: House) -> None:
+    for n in range(5):
+        house.policy(f"edge-{n}", cluster="C1" if n == 0 else f"gone-{n}")
+    house.start()
+    assert (house.daemon.policies(), house.daemon.unevaluated()) == (5, 5)
+    assert house.parts.leases.held() == {"C1", "gone-1", "gone-2", "gone-3", "gone-4"}
+    house.first_round()
+    assert set(house.memory.latest()) == {f"edge-{n}" for n in range(5)}
+
+
+def test_policies_of_one_slot_are_one_job(house: House) -> None:
+    for n in range(20):
+        house.policy(f"edge-{n}", cluster=f"C{n}")
+    house.start()
+    slots = [name for name in house.jobs() if name not in {"heartbeat", "leases", "settle", "prune"}]
+    assert sorted(slots) == ["1s+0", "1s+1", "1s+2", "1s+3"]
+
+
+def test_a_live_policy_is_bought_for_and_its_purchase_settled(house: House) -> None:
+    house.policy(minimum=4, dry_run="false")
+    house.start()
+    until(lambda: house.memory.purchases())
+    until(lambda: house.memory.purchases()[0].state is PurchaseState.ACCEPTED)
+    until(lambda: house.memory.purchases()[0].arrived == 2)  # listed; the sandbox's workers join later
+    assert [order.nonce for order in house.sandbox.orders] == [house.memory.purchases()[0].nonce]
+
+
+def test_a_dry_run_imagines_and_the_cloud_hears_of_nothing(house: House) -> None:
+    house.policy(minimum=4)
+    house.start()
+    until(lambda: [p.imagined for p in house.memory.purchases(states={PurchaseState.ACCEPTED})])
+    assert house.sandbox.orders == []
+
+
+def test_the_heartbeat_tells_of_the_scheduler(house: House) -> None:
+    house.policy()
+    assert house.daemon.heartbeat_age() is None
+    house.start()
+    age = house.daemon.heartbeat_age()
+    assert age is not None
+    assert age < timedelta(seconds=5)
+    assert house.daemon.pools() == {"evaluate": True}
+
+
+def test_an_empty_ledger_and_a_live_policy_need_a_word(house: House) -> None:
+    house.policy(name="live", dry_run="false")
+    with pytest.raises(EmptyLedger, match=r"the ledger is empty and live is live.*autoscaler run --init"):
+        house.start(begin=False)
+
+
+def test_an_empty_ledger_is_nothing_to_a_dry_run(house: House) -> None:
+    house.policy(dry_run="true")
+    house.start(begin=False)
+
+
+def test_the_setting_makes_a_live_policy_a_dry_run(house: House) -> None:
+    house.policy(dry_run="false", minimum=4)
+    house.environ["AUTOSCALER_DRY_RUN"] = "true"
+    house.make()
+    house.start(begin=False)
+    until(lambda: house.memory.purchases())
+    assert house.memory.purchases()[0].imagined
+
+
+def test_without_a_policy_that_can_be_used_it_does_not_begin(house: House) -> None:
+    (house.folder / "edge.yaml").write_text("cluster_id: [\n", encoding="utf-8")
+    with pytest.raises(NoPolicies, match=r"edge\.yaml"):
+        house.start()
+
+
+def test_a_purchase_that_nobody_knows_of_is_told_of_at_the_start(house: House, logs: Log) -> None:
+    keep(house, "unknown", "C1")
+    house.policy()
+    house.start()
+    assert [entry["purchase"] for entry in events(logs, "purchase.unknown")] == [1]
+
+
+def keep(house: House, state: str, cluster: str) -> None:
+    """Put a purchase into the ledger."""
+    made = purchase(1, state, cluster_id=cluster, sent_at=utc_now(), signed_at=utc_now())
+    house.memory._purchases[1] = replace(made, policy="former")
+
+
+def test_clusters_without_a_policy_are_held_while_something_bought_there_is_open(house: House) -> None:
+    house.policy(cluster="C2")
+    keep(house, "accepted", "C1")
+    house.start()
+    assert house.parts.leases.held() == {"C1", "C2"}
+
+
+def test_what_another_replica_holds_is_not_evaluated_here(house: House) -> None:
+    house.policy()
+    house.memory.lease("another", ["C1"], timedelta(hours=1))
+    house.policy("mine", cluster="C2")
+    house.start()
+    assert house.daemon.unevaluated() <= 1
+    house.first_round()
+    assert set(house.memory.latest()) == {"mine"}
+
+
+# --- it reloads ---
+
+
+def test_a_reload_touches_only_what_changed(house: House) -> None:
+    house.policy("edge", every="1h")
+    house.policy("far", cluster="C2", every="2h")
+    house.start()
+    before = house.jobs()
+    house.policy("edge", every="1h", minimum=2)
+    (house.folder / "far.yaml").unlink()
+    house.policy("new", cluster="C3", every="3h")
+    house.daemon._load_again()
+    after = house.jobs()
+    (edge,) = (name for name in before if name.startswith("3600s"))
+    assert after[edge] == before[edge]
+    assert {name.split("+")[0] for name in after.keys() - before.keys()} == {"10800s"}
+    assert {name.split("+")[0] for name in before.keys() - after.keys()} == {"7200s"}
+    assert house.parts.leases.held() == {"C1", "C3"}
+    assert (house.daemon.policies(), house.daemon.unevaluated()) == (2, 2)
+
+
+def test_a_policy_that_is_gone_is_shown_no_longer(house: House) -> None:
+    house.policy()
+    house.start()
+    house.first_round()
+    shown = {"policy": "edge", "outcome": "hold", "dry_run": "true"}
+    assert house.parts.registry.get_sample_value("autoscaler_outcome", shown) == 1
+    (house.folder / "edge.yaml").unlink()
+    house.daemon._load_again()
+    assert house.parts.registry.get_sample_value("autoscaler_outcome", shown) is None
+
+
+def test_a_reload_that_fails_leaves_what_is_in_force(house: House, logs: Log) -> None:
+    house.policy()
+    house.start()
+    house.parts.catalog._folder = None  # type: ignore[assignment]  # whatever keeps it from being read
+    house.daemon._load_again()
+    assert events(logs, "reload.failed")
+    assert house.daemon.policies() == 1
+
+
+# --- what fails ---
+
+
+def test_an_evaluation_that_fails_is_tried_again_at_its_next_time(house: House, logs: Log) -> None:
+    house.policy()
+    house.ledger.fail("histories", LOST)
+    house.start()
+    until(lambda: events(logs, "evaluations.failed"))
+    assert house.daemon.unevaluated() == 1
+    house.first_round()
+
+
+def test_jobs_that_raise_do_not_stop_the_scheduler(house: House, logs: Log) -> None:
+    house.policy()
+    house.start()
+    house.ledger.fail("unsettled", LOST, times=2)
+    until(lambda: len(events(logs, "settling.failed")) == 2)
+    house.ledger.fail("unsettled", LOST)
+    house.daemon._renew()
+    house.ledger.fail("prune", LOST)
+    house.daemon._prune()
+    assert events(logs, "leases.failed")
+    assert events(logs, "pruning.failed")
+    house.first_round()
+
+
+def test_a_ledger_that_does_not_answer_is_told_of(house: House) -> None:
+    assert house.daemon.ledger_problem() is None
+    house.ledger.fail("empty", LOST)
+    assert house.daemon.ledger_problem() == str(LOST)
+
+
+def test_a_cluster_that_is_lost_is_shown_no_longer(house: House) -> None:
+    house.policy()
+    house.start()
+    house.first_round()
+    house.parts.leases._held = frozenset()
+    house.memory.release(house.parts.leases.holder)
+    house.memory.lease("another", ["C1"], timedelta(hours=1))
+    house.daemon._renew()
+    assert house.parts.registry.get_sample_value("autoscaler_workers_ready", {"policy": "edge"}) is None
+
+
+# --- it stops ---
+
+
+def test_stopping_waits_for_a_purchase_being_sent_and_records_it(house: House) -> None:
+    house.policy(minimum=4, dry_run="false")
+    house.sandbox.fail_next(Late(timedelta(seconds=0.7)))
+    house.start()
+    until(lambda: house.memory.purchases(states={PurchaseState.SENDING}))
+    with ThreadPoolExecutor(1) as other:
+        closing = other.submit(house.close)
+        until(lambda: house.daemon._stopping.is_set())
+        assert house.memory.holders(), "no other replica may take it for abandoned"
+        closing.result()
+    (bought,) = house.memory.purchases()
+    assert bought.state is PurchaseState.ACCEPTED
+    assert house.memory.holders() == ()
+
+
+@pytest.mark.parametrize("action", [None, "DescribeClusterDetail"], ids=["at rest", "while the cloud hangs"])
+def test_stopping_is_at_once_when_nothing_is_being_sent(house: House, action: str | None) -> None:
+    if action is not None:
+        house.sandbox.fail_always(Late(timedelta(seconds=30)), action=action)
+    house.policy()
+    house.start()
+    until(lambda: house.sandbox.requests)
+    begun = time.monotonic()
+    house.close()
+    assert time.monotonic() - begun < 1
+    assert house.memory.holders() == ()
+
+
+# --- as a process ---
+
+
+class Mute:
+    """A host that takes connections and never answers."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.listener.settimeout(10)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+
+@contextmanager
+def process(house: House, tmp_path: Path, **environ: str) -> Iterator["subprocess.Popen[str]"]:
+    script = "from autoscaler.cli import main; main()"
+    own = {
+        "AUTOSCALER_LEDGER": f"sqlite:///{tmp_path}/ledger.db",
+        "AUTOSCALER_LISTEN": "127.0.0.1:0",
+        "AUTOSCALER_LOG_FORMAT": "json",
+        "AUTOSCALER_PROMETHEUS_TIMEOUT": "20s",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "run"],
+        env={**os.environ, **house.environ, **own, **environ},
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def told(running: "subprocess.Popen[str]", event: str) -> str:
+    """The first line that tells of an event."""
+    assert running.stdout is not None
+    said = ""
+    for line in running.stdout:
+        said += line
+        if f'"{event}"' in line:
+            return line
+    raise AssertionError(said)
+
+
+def test_a_process_reloads_at_sighup_and_ends_with_0_at_sigterm(house: House, tmp_path: Path) -> None:
+    house.policy()
+    with process(house, tmp_path) as running:
+        told(running, "daemon.started")
+        house.policy("second", cluster="C2")
+        running.send_signal(signal.SIGHUP)
+        assert '"policies": 2' in told(running, "policies.loaded")
+        running.send_signal(signal.SIGTERM)
+        rest, _ = running.communicate(timeout=10)
+    assert (running.returncode, "daemon.stopped" in rest) == (0, True)
+
+
+def test_a_process_ends_at_once_while_everything_it_asks_is_mute(house: House, tmp_path: Path) -> None:
+    house.policy()
+    prometheus, cloud = Mute(), Mute()
+    urls = {"AUTOSCALER_PROMETHEUS_URL": prometheus.url, "AUTOSCALER_CLOUD_ENDPOINT": cloud.url}
+    with process(house, tmp_path, **urls) as running:
+        told(running, "daemon.started")
+        asked = [mute.listener.accept() for mute in (prometheus, cloud)]
+        begun = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=30)
+    assert (running.returncode, len(asked)) == (0, 2)
+    assert time.monotonic() - begun < 5  # and not the 20 s that Prometheus has, nor the cloud's 60 s
