@@ -101,6 +101,8 @@ class Daemon:
                 f"the ledger is empty and {live[0]} is live. If it was lost, restore it: it knows what was bought. "
                 "If it is new, say so once: autoscaler run --init"
             )
+        for concern in self._parts.ledger.concerns():
+            log.warning("ledger.concern", concern=concern)
         self._parts.metrics.purchases_changed(self._parts.ledger.purchases(limit=None))
         self._parts.purchasing.remind()
         self._renew()

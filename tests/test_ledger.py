@@ -832,60 +832,6 @@ def test_the_tasks_of_a_cluster_are_those_of_its_purchases(ledger: Ledger) -> No
     assert ledger.own_tasks(CLUSTER_ID) == {"T-1", "T-2"}
 
 
-# Leases
-
-
-def test_a_lease_is_held_by_one_until_it_runs_out(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.lease("a", ["C1", "C2"], MINUTE) == {"C1", "C2"}
-    assert ledger.lease("b", ["C2", "C3"], MINUTE) == {"C3"}
-    clock.passes(59 * SECOND)
-    assert ledger.lease("b", ["C2"], MINUTE) == frozenset()
-    clock.passes(SECOND)
-    assert ledger.lease("b", ["C2"], MINUTE) == {"C2"}
-    assert ledger.lease("a", ["C1", "C2"], MINUTE) == {"C1"}
-
-
-def test_a_renewed_lease_holds_on(ledger: Ledger, clock: Clock) -> None:
-    for _ in range(3):
-        assert ledger.lease("a", ["C1"], MINUTE) == {"C1"}
-        clock.passes(40 * SECOND)
-    assert ledger.lease("b", ["C1"], MINUTE) == frozenset()
-
-
-def test_a_fence_grows_with_each_change_of_holder(ledger: Ledger, clock: Clock) -> None:
-    fences = []
-    for holder in ("a", "a", "b", "a"):
-        ledger.lease(holder, ["C1"], MINUTE)
-        (lease,) = ledger.holders()
-        fences.append((lease.holder, lease.fence))
-        if holder == "b":
-            ledger.release("b")
-        else:
-            clock.passes(MINUTE)
-    assert fences == [("a", 1), ("a", 1), ("b", 2), ("a", 3)]
-
-
-def test_released_leases_are_free_at_once(ledger: Ledger) -> None:
-    ledger.lease("a", ["C1", "C2"], MINUTE)
-    ledger.lease("b", ["C3"], MINUTE)
-    ledger.release("a")
-    assert [(lease.cluster_id, lease.holder) for lease in ledger.holders()] == [("C3", "b")]
-    assert ledger.lease("b", ["C1", "C2", "C3"], MINUTE) == {"C1", "C2", "C3"}
-
-
-def test_of_two_that_ask_at_once_one_gets_the_lease(handles: tuple[Ledger, Ledger]) -> None:
-    start = Barrier(2)
-
-    def ask(ledger: Ledger, holder: str) -> frozenset[str]:
-        start.wait(10)
-        return ledger.lease(holder, [f"C{n}" for n in range(20)], MINUTE)
-
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(ask, handles, "ab")
-    assert not first & second
-    assert len(first | second) == 20
-
-
 # The whole
 
 

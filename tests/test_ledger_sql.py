@@ -262,6 +262,15 @@ def test_histories_take_one_query_a_table_however_many_policies(ledger: SqlLedge
     assert len([statement for statement in seen if statement.startswith("SELECT")]) <= 2 * 4
 
 
+def test_a_renewal_writes_one_row_however_many_leases(ledger: SqlLedger) -> None:
+    clusters = [f"C{n}" for n in range(1000)]
+    ledger.lease(HOLDER, clusters, timedelta(minutes=1))
+    with statements() as seen:
+        assert len(ledger.lease(HOLDER, clusters, timedelta(minutes=1))) == 1000
+    written = [statement.split()[:3] for statement in seen if not statement.startswith(("BEGIN", "SELECT"))]
+    assert written == [["DELETE", "FROM", "replicas"], ["INSERT", "INTO", "replicas"]]
+
+
 def test_a_look_that_shows_nothing_new_writes_one_row(ledger: SqlLedger, file: Path) -> None:
     nodes = tuple(Node(f"i-{n}", "t", "Worker", n % 9 > 0, "running", NOW, None) for n in range(500))
     ledger.record_look(Inventory(CLUSTER_ID, NOW, cluster(), nodes, ()))

@@ -42,9 +42,10 @@ def known_workers(connection: Connection, cluster_id: str) -> tuple[Worker, ...]
         select(*_SIGHTING, arrivals.c.purchase_id)
         .outerjoin(arrivals, brought)
         .where(workers.c.cluster_id == cluster_id, workers.c.gone_at.is_(None))
-        .order_by(workers.c.instance_id)
     )
-    return tuple(Sighting(*sighting).worker(looked_at, purchase_id) for *sighting, purchase_id in rows)
+    # Ordered here: databases differ in what they take for the order of text.
+    found = (Sighting(*sighting).worker(looked_at, purchase_id) for *sighting, purchase_id in rows)
+    return tuple(sorted(found, key=lambda worker: worker.instance_id))
 
 
 def workers_after(connection: Connection, look: Inventory) -> tuple[Worker, ...]:

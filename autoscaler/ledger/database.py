@@ -12,19 +12,36 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Table, create_engine, event, func, make_url, select, text
+from sqlalchemy import URL, Connection, Table, create_engine, event, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from autoscaler.ledger.errors import LedgerError, LedgerMissing, LedgerUnavailable
+from autoscaler.ledger.postgres import ask, concerns, refusal
 from autoscaler.purchase import Raced
 
 BUSY_SECONDS = 10
 """How long to wait for another writer. A write transaction takes milliseconds; this is for a stalled disk."""
 
+STALLED_SECONDS = 5
+"""How long PostgreSQL lets a writer do nothing. A stopped process, or one whose machine is gone, would otherwise keep
+all others from writing; in less than the time between their renewals and the end of their leases they go on."""
+
 _WRITERS = int.from_bytes(b"autoscal")  # any number will do, as long as every replica takes the same
+_ALONE = f"""
+SET LOCAL lock_timeout = '{BUSY_SECONDS}s';
+SET LOCAL idle_in_transaction_session_timeout = '{STALLED_SECONDS}s';
+SELECT pg_advisory_xact_lock({_WRITERS})
+"""
+_PATIENCE = {  # libpq's own words: a server that is gone without a word is noticed by these
+    "connect_timeout": str(BUSY_SECONDS),
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": str(BUSY_SECONDS * 1000),
+}
 _LOST_RACE = frozenset({"23505", "40001", "40P01"})  # SQLSTATE: unique violation, serialization failure, deadlock
 _LOST_RACE_SQLITE = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 
@@ -34,9 +51,18 @@ _MENDS = (
     ("readonly", "let this user write the file and its folder"),
     ("locked", "another process is holding a write open: find and end it"),
     ("full", "free some space on its disk"),
+    ("no space left", "free some space on its disk"),
     ("not a database", "the file is something else or damaged: put a backup in its place"),
     ("malformed", "the file is damaged: put a backup in its place"),
     ("no module named", "install the extra: pip install 'autoscaler[postgres]'"),
+    ("password", "see that AUTOSCALER_LEDGER holds the user's password"),
+    ('database "', "create it (createdb), and see that the user in AUTOSCALER_LEDGER may connect to it"),
+    ("connection slots", "let the server take more connections (max_connections), or end some"),
+    ("too many clients", "let the server take more connections (max_connections), or end some"),
+    ("permission denied", "make the user in AUTOSCALER_LEDGER the owner of the database"),
+    ("lock timeout", "another process is holding a write open: find it in pg_stat_activity and end it"),
+    ("idle-in-transaction", "this process stood still while it was writing: nothing was written, and it goes on"),
+    ("read-only transaction", "name the primary in AUTOSCALER_LEDGER"),
 )
 
 
@@ -62,11 +88,16 @@ class Database:
                 event.listen(engine, "connect", _forbid_writes if read_only else _prepare_sqlite)
                 event.listen(engine, "begin", _begin_sqlite)
                 self._reader = engine
+                self._writer = engine.execution_options(ledger_writes=True)
             else:
-                engine = create_engine(address, connect_args={"connect_timeout": BUSY_SECONDS}, pool_pre_ping=True)
-                engine = engine.execution_options(postgresql_readonly=True) if read_only else engine
+                engine = create_engine(_patient(address), pool_pre_ping=True)
+                if read_only:
+                    engine = engine.execution_options(postgresql_readonly=True)
+                else:
+                    event.listen(engine, "connect", self._require_safe)
                 self._reader = engine.execution_options(isolation_level="REPEATABLE READ")
-        self._writer = engine.execution_options(ledger_writes=True)
+                # Said, lest the server's default be another: a snapshot may not be older than the writers' lock.
+                self._writer = engine.execution_options(isolation_level="READ COMMITTED")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -82,8 +113,7 @@ class Database:
         """
         with self._translated(), self._writer.connect() as connection, connection.begin():
             if not self.is_sqlite:
-                connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'"))
-                connection.execute(select(func.pg_advisory_xact_lock(_WRITERS)))
+                connection.exec_driver_sql(_ALONE)
             yield connection
 
     def now(self, connection: Connection) -> datetime:
@@ -92,6 +122,14 @@ class Database:
             return self._clock()
         now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return now.astimezone(UTC)
+
+    def concerns(self) -> tuple[str, ...]:
+        """What is doubtful about the way the database keeps what it has confirmed; one clause each."""
+        if self.is_sqlite:
+            return ()
+        with self.reading() as connection:
+            server = ask(lambda statement: tuple(connection.exec_driver_sql(statement).one()))
+            return concerns(server, self._clock())
 
     def upsert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT that replaces the row of the same primary key."""
@@ -103,6 +141,22 @@ class Database:
     def close(self) -> None:
         """Close every connection that is not in use."""
         self._writer.dispose()
+
+    def _require_safe(self, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        """Refuse a server that may forget what it has confirmed."""
+
+        def run(statement: str) -> tuple[Any, ...]:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            row = cursor.fetchone()
+            connection.rollback()
+            return tuple(row or ())
+
+        found = refusal(ask(run))
+        if found is not None:
+            connection.close()
+            why, mend = found
+            raise LedgerUnavailable(f"the ledger {self._shown} cannot be used: {why}", mend)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -149,6 +203,12 @@ def _parsed(url: str) -> URL:
     if backend == "sqlite" and address.database in (None, "", ":memory:"):
         raise LedgerUnavailable("a ledger in memory would forget what was bought", mend)
     return address
+
+
+def _patient(address: URL) -> URL:
+    """The address with our own limits of patience, where it says none."""
+    unsaid = {name: value for name, value in _PATIENCE.items() if name not in address.query}
+    return address.update_query_dict(unsaid)
 
 
 def _existing(address: URL) -> URL:

@@ -308,5 +308,8 @@ class MemoryLedger:
                 if purchase_id is not None or evaluation.decision.at >= now - keep
             }
 
+    def concerns(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         """Nothing to close."""

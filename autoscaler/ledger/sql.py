@@ -256,6 +256,10 @@ class SqlLedger:
         with self._database.writing() as connection:
             evaluation_rows.prune(connection, now, keep)
 
+    def concerns(self) -> tuple[str, ...]:
+        """What is doubtful about the way its database keeps what it has confirmed; one clause each."""
+        return self._database.concerns()
+
     def close(self) -> None:
         """Close the connections."""
         self._database.close()

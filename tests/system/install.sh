@@ -8,7 +8,13 @@ set -eu
 # program                     Debian package that brings it
 programs='
 prometheus                    prometheus
+postgres                      postgresql
 '
+
+# Debian keeps PostgreSQL's server off PATH, one folder a version.
+for folder in /usr/lib/postgresql/*/bin; do
+    PATH=$PATH:$folder
+done
 
 say() {
     echo "autoscaler: $*" >&2
