@@ -1,15 +1,17 @@
 """The demo: the real daemon at work for half a minute, against a local edge cloud and a replayed Prometheus.
 
-Only the outside is made up. Policies, decisions, purchases and the ledger are what ``autoscaler run`` has, and stay in a
-folder of their own to be looked at afterwards.
+Only the outside is made up. Policies, decisions, purchases and the ledger are what ``autoscaler run`` has, and stay in
+a folder of their own to be looked at afterwards.
 """
 
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from shutil import which
 
 import click
 
@@ -163,11 +165,21 @@ def _summary(parts: Parts, orders: int, ready: int) -> Iterator[str]:
 
 def _farewell(folder: Path) -> None:
     ledger = f"AUTOSCALER_LEDGER=sqlite:///{folder}/ledger.db"
+    program = _program()
     click.echo(
         f"\nEverything is in {folder}. Look at it with\n"
-        f"  {ledger} autoscaler decisions {POLICY_NAME}\n"
-        f"  {ledger} autoscaler purchases list\n"
-        f"  {ledger} autoscaler explain --decision 1\n"
-        f"  autoscaler check {folder}/policies --print\n"
+        f"  export {ledger}\n"
+        f"  {program} decisions {POLICY_NAME}\n"
+        f"  {program} purchases list\n"
+        f"  {program} explain --decision 1\n"
+        f"  {program} check {folder}/policies --print\n"
         f"and at policies/ for what a policy can say."
     )
+
+
+def _program() -> str:
+    """This program as one would type it here: from an environment that is not activated, by its path."""
+    path = Path(sys.argv[0])
+    if path.name != "autoscaler" or which("autoscaler") == str(path):
+        return "autoscaler"
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

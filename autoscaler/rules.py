@@ -75,7 +75,8 @@ def stabilization(draft: Draft, facts: Facts) -> Draft:
     if least is not None:
         text = f"only {ceil(least)} wanted throughout the last {length}"
     recheck = [run.last_at + window for run in lower]
-    cause = f"{draft.load}, {text}"
+    # A fraction of a worker less is no other wish; an operator would read "wants 18, only 18 wanted" as a mistake.
+    cause = draft.load if least is not None and ceil(least) == ceil(demand) else f"{draft.load}, {text}"
     return draft.says(
         "stabilization", text, recheck, wanted=least, cause=cause, waits=Reason.STABILIZATION, waits_for=text
     )

@@ -242,12 +242,6 @@ def test_the_version_is_the_same_in_every_process() -> None:
     assert len(policy.version) == 12
 
 
-def test_a_copy_has_a_version_of_its_own() -> None:
-    policy = make()
-    assert policy.model_copy(update={"dry_run": False}).version == make(dry_run=False).version != policy.version
-    assert policy.model_copy() == policy
-
-
 def test_the_version_ignores_how_a_thing_is_written() -> None:
     spelled = make(checks__0__target="0.650", cooldown="600s", labels={"a": "1", "b": "2"})
     assert spelled.version == make(cooldown="10m", labels={"b": "2", "a": "1"}).version

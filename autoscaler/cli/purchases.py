@@ -109,9 +109,7 @@ def show_purchase(id: int, as_json: bool) -> None:
 @reason_option
 @author_option
 @json_option
-def settle_purchase(
-    id: int, bought: int | None, not_bought: bool, reason: str, author: str, as_json: bool
-) -> None:
+def settle_purchase(id: int, bought: int | None, not_bought: bool, reason: str, author: str, as_json: bool) -> None:
     """Say what became of a purchase of unknown outcome, after a look at the cloud's console and its bills.
 
     While it is unknown nothing more is bought for its cluster. With --bought the workers are waited for; with
@@ -161,9 +159,7 @@ def retry_purchase(id: int, reason: str, author: str, as_json: bool) -> None:
     _say(id, partial(retried, now=now), now, f"may be tried again: {reason}", author, as_json)
 
 
-def _say(
-    id: int, said: "Callable[[Purchase], Purchase]", now: datetime, what: str, author: str, as_json: bool
-) -> None:
+def _say(id: int, said: "Callable[[Purchase], Purchase]", now: datetime, what: str, author: str, as_json: bool) -> None:
     """Record what a person says of a purchase, or tell why it cannot be said."""
     from autoscaler.ledger import NotFound
     from autoscaler.purchase import CannotSettle
