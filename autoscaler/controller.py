@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 CAPACITY_MAX_AGE = timedelta(minutes=2)
 # Clusters that answer within this time of each other are recorded in one transaction.
 TOGETHER_SECONDS = 0.1
+# A look that takes longer is a gap of its own policies; those evaluated with them must not miss their next turn.
+LOOK_PATIENCE_SECONDS = 10.0
 
 
 class Reader(Protocol):
@@ -112,6 +114,9 @@ class Controller:
         self._observer = observer
         self._timer = timer
         self._shared: frozenset[tuple[str, str]] = frozenset()
+        self._in_force: Mapping[str, Policy] = {}
+        self._looking: dict[str, Future[_Look | Gap]] = {}
+        self._looking_lock = threading.Lock()
         self._threads = Threads("gather")
         self._closed = threading.Event()
 
@@ -120,6 +125,7 @@ class Controller:
         kinds = Counter((policy.cluster_id, policy.worker.worker_instance_type) for policy in policies)
         self._shared = frozenset(kind for kind, n in kinds.items() if n > 1)
         self._readers = readers
+        self._in_force = {policy.name: policy for policy in policies}
 
     def evaluate(self, policies: Sequence[Policy], now: datetime) -> list[Evaluation]:
         """Evaluate ``policies`` at ``now``: decide each, reserve what is to be bought, record the rest.
@@ -157,6 +163,8 @@ class Controller:
             try:
                 evaluation = Evaluation(facts, decide(facts))
                 if evaluation.decision.outcome is Outcome.SCALE_OUT:
+                    if self._in_force.get(facts.policy.name) != facts.policy:
+                        continue  # it was changed or removed while its cluster was looked at
                     evaluation, news = self._purchasing.buy(evaluation)
                     _tell(evaluation.decision, news)
                 else:
@@ -174,9 +182,10 @@ class Controller:
     def _gather(self, policies: Sequence[Policy], now: datetime) -> Iterator[list[Facts]]:
         """The facts of the policies whose clusters have answered, as they answer: a slow one holds up no other."""
         looks = {
-            self._threads.submit(self._look, cluster_id): [p for p in policies if p.cluster_id == cluster_id]
+            self._begin_look(cluster_id): [p for p in policies if p.cluster_id == cluster_id]
             for cluster_id in dict.fromkeys(policy.cluster_id for policy in policies)
         }
+        ends = self._timer() + LOOK_PATIENCE_SECONDS
         answers = self._read(policies, now)
         histories = self._ledger.histories(policies, now)
         overrides = self._ledger.overrides(now)
@@ -198,15 +207,28 @@ class Controller:
         failure: BaseException | None = None
         waiting = set(looks)
         while waiting:
-            wait(waiting, return_when=FIRST_COMPLETED)
+            first = wait(waiting, timeout=max(0.0, ends - self._timer()), return_when=FIRST_COMPLETED)
+            if not first.done:
+                break
             done, waiting = wait(waiting, timeout=TOGETHER_SECONDS)
             answered = [look for look in looks if look in done and not look.exception()]
             failure = failure or next(filter(None, (look.exception() for look in done)), None)
             known = [facts(policy, look.result()) for look in answered for policy in looks[look]]
             if known:
                 yield known
+        if waiting:
+            hung = Gap(GapReason.TIMEOUT, f"the cloud has not answered within {LOOK_PATIENCE_SECONDS:g} s")
+            yield [facts(policy, hung) for look in looks if look in waiting for policy in looks[look]]
         if failure is not None:
             raise failure
+
+    def _begin_look(self, cluster_id: str) -> "Future[_Look | Gap]":
+        """Look at a cluster, or go on waiting for a look that has not come back: one that hangs holds one thread."""
+        with self._looking_lock:
+            look = self._looking.get(cluster_id)
+            if look is None or look.done():
+                look = self._looking[cluster_id] = self._threads.submit(self._look, cluster_id)
+            return look
 
     def _fingerprint(self) -> str:
         try:

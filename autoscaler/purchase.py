@@ -217,8 +217,15 @@ def quiet_at(purchase: Purchase) -> datetime:
 
 
 def _adopt(purchase: Purchase, evidence: Evidence, now: datetime) -> Purchase:
-    """Settle an unknown purchase by exactly one task, or by its workers; anything foreign leaves it unknown."""
+    """Settle an unknown purchase by exactly one task, or by its workers; anything foreign leaves it unknown.
+
+    Not before the last instant at which its own task may have begun: until then a colleague's may only be the first to
+    show. And what is found must be as many as were asked for: of a colleague's three, two of five would be expected
+    still, while our own five come.
+    """
     sent_at = purchase.sent_at or purchase.signed_at
+    if evidence.at < sent_at + TASK_LATEST:
+        return purchase
     since = [
         task
         for task in evidence.strangers
@@ -226,14 +233,15 @@ def _adopt(purchase: Purchase, evidence: Evidence, now: datetime) -> Purchase:
         and (task.created_at is None or task.created_at >= sent_at - TASK_EARLIEST)
     ]
     ours = [task for task in since if task.created_at is not None and task.created_at <= sent_at + TASK_LATEST]
-    if len(since) == 1 and ours:
+    named = {i for task in ours for i in (*task.succeeded, *task.failed, *task.pending)}
+    if len(since) == 1 and ours and len(named) in (0, purchase.asked):
         return replace(
             purchase, state=PurchaseState.ACCEPTED, adopted=True, task_id=ours[0].task_id, message="found by its task"
         )
     if not since:
         new = tuple(_unclaimed(purchase, evidence))
-        found = [worker for worker in new if worker.created_at is not None and worker.created_at >= sent_at]
-        if 1 <= len(found) <= purchase.asked:
+        found = [worker for worker in new if worker.created_at is not None]
+        if len(found) == len(new) == purchase.asked:
             arrivals = tuple(Arrival(worker.instance_id, worker.first_seen_at) for worker in found)
             return replace(
                 purchase, state=PurchaseState.ACCEPTED, adopted=True, arrivals=arrivals, message="found by its workers"
@@ -294,14 +302,16 @@ def _follow_task(purchase: Purchase, evidence: Evidence, now: datetime) -> Purch
     if task.state is TaskState.FAILED:
         arrivals = tuple(arrival for arrival in purchase.arrivals if arrival.instance_id in ready)
         lost = {arrival.instance_id for arrival in purchase.arrivals} - ready
+        # Those it brought all the same may not be listed yet: they are waited for, else they would be bought again.
+        unlisted = set(task.succeeded) - {arrival.instance_id for arrival in arrivals}
+        failed = max(0, purchase.asked - len(arrivals) - len(unlisted))
+        known = replace(
+            purchase, arrivals=arrivals, failed=failed, failures=tuple(sorted(lost | set(task.failed) - ready))
+        )
+        if unlisted and evidence.at < _timeout_at(purchase):
+            return known
         return replace(
-            purchase,
-            state=PurchaseState.FAILED,
-            arrivals=arrivals,
-            failed=purchase.asked - len(arrivals),
-            failures=tuple(sorted(lost | set(task.failed) - ready)),
-            message=task.error,
-            ended_at=now,
+            known, state=PurchaseState.FAILED, failed=purchase.asked - len(arrivals), message=task.error, ended_at=now
         )
     given_up = tuple(sorted(set(task.failed) - ready))
     if task.state is TaskState.SUCCESS and given_up:
@@ -309,6 +319,10 @@ def _follow_task(purchase: Purchase, evidence: Evidence, now: datetime) -> Purch
         failed = min(max(purchase.failed, len(given_up)), purchase.asked - len(arrivals))
         return replace(purchase, arrivals=arrivals, failed=failed, failures=given_up)
     return purchase
+
+
+def _timeout_at(purchase: Purchase) -> datetime:
+    return (purchase.sent_at or purchase.signed_at) + purchase.terms.provision_timeout
 
 
 def _end(purchase: Purchase, evidence: Evidence, now: datetime) -> Purchase:
@@ -321,8 +335,7 @@ def _end(purchase: Purchase, evidence: Evidence, now: datetime) -> Purchase:
             whole = purchase.failed == 0 or purchase.adopted
             state = PurchaseState.FULFILLED if whole else PurchaseState.FAILED
             return replace(purchase, state=state, ended_at=now)
-    timeout_at = (purchase.sent_at or purchase.signed_at) + purchase.terms.provision_timeout
-    if evidence.at < timeout_at:
+    if evidence.at < _timeout_at(purchase):
         return purchase
     if purchase.overdue_at is None:
         return replace(purchase, overdue_at=evidence.at)

@@ -7,11 +7,11 @@ claimed by compare-and-swap as the last thing before the request; an unknown out
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby
 from typing import Protocol
@@ -19,45 +19,39 @@ from typing import Protocol
 import structlog
 from pydantic import SecretStr
 
+from autoscaler import settling
 from autoscaler.decision import Evaluation, decide, withheld
 from autoscaler.facts import Facts, Reason
 from autoscaler.model import (
     Accepted,
     Answer,
     Capacity,
-    Gap,
     History,
-    Inventory,
     Outcome,
     Override,
     Purchase,
     PurchaseState,
     RefusalClass,
     Refused,
-    Task,
     Unclear,
-    Worker,
 )
 from autoscaler.policy import Policy, WorkerSpec
 from autoscaler.purchase import (
-    OPEN,
-    Evidence,
     Raced,
-    abandoned,
     answered,
-    arrive_imagined,
     cancelled,
-    next_state,
     terms,
 )
-from autoscaler.supply import term_ends_at
+from autoscaler.settling import Change, Cloud, Observer, Settling, tell
 
 log = structlog.get_logger(__name__)
 
 # Pauses before each attempt to record, as the daemon stops, what a failing ledger will not take.
 LAST_ATTEMPTS_SECONDS = (0, 0.1, 0.4, 1.5)
 
-Change = Callable[[Purchase], Purchase]
+# What was read longer ago than this is not bought for: the next evaluation reads again.
+OLDEST_EVALUATION = timedelta(seconds=30)
+
 Propose = Callable[[History, tuple[Override, ...]], tuple[Evaluation, Purchase | None]]
 
 
@@ -67,15 +61,7 @@ class Seller(Protocol):
     def scale_out(self, purchase: Purchase, worker: WorkerSpec, password: SecretStr) -> Answer: ...
 
 
-class Cloud(Protocol):
-    """What the cloud shows of purchases already made."""
-
-    def inventory(self, cluster_id: str) -> Inventory | Gap: ...
-
-    def task(self, task_id: str) -> Task | Gap | None: ...
-
-
-class Ledger(Protocol):
+class Ledger(settling.Ledger, Protocol):
     """Where purchases are kept."""
 
     def reserve(
@@ -84,15 +70,7 @@ class Ledger(Protocol):
 
     def begin_sending(self, purchase_id: int, holder: str, now: datetime) -> str | None: ...
 
-    def change(
-        self, purchase_id: int, next: Change, at: datetime, what: str, author: str | None = None
-    ) -> Purchase: ...
-
     def unsettled(self) -> tuple[Purchase, ...]: ...
-
-    def record_look(self, inventory: Inventory) -> tuple[Worker, ...]: ...
-
-    def own_tasks(self, cluster_id: str) -> frozenset[str]: ...
 
     def record(self, evaluations: Sequence[Evaluation]) -> tuple[bool, ...]: ...
 
@@ -103,12 +81,6 @@ class PasswordUnavailable(Exception):
 
 class Stopping(Exception):
     """The daemon stops: no purchase is begun any more, and nothing was decided."""
-
-
-class Observer(Protocol):
-    """Whoever counts purchases."""
-
-    def purchases_changed(self, purchases: Iterable[Purchase]) -> None: ...
 
 
 class Purchasing:
@@ -129,7 +101,7 @@ class Purchasing:
     ) -> None:
         """``password`` raises PasswordUnavailable; ``held`` tells the clusters whose lease this process holds."""
         self._ledger = ledger
-        self._cloud = cloud
+        self._settling = Settling(ledger=ledger, cloud=cloud, observer=observer, clock=clock)
         self._seller = seller
         self._password = password
         self._observer = observer
@@ -150,6 +122,9 @@ class Purchasing:
         Returns the evaluation as it then stands, recorded, and whether that is news. Raises Stopping, and what the
         ledger raises: nothing is then bought.
         """
+        age = self._clock() - evaluation.facts.now
+        if abs(age) > OLDEST_EVALUATION:
+            return self._withhold(evaluation, Reason.GAP, f"its readings were taken {age.total_seconds():.0f} s ago")
         try:
             password = self._password(evaluation.facts.policy)
         except PasswordUnavailable as error:
@@ -164,12 +139,14 @@ class Purchasing:
         self._record_heard()
         with self._reserving:
             in_hand = frozenset(self._in_hand)
-            rows = self._ledger.unsettled()
+            unsettled = self._ledger.unsettled()
         held = self._held()
-        by_cluster = sorted((row for row in rows if row.cluster_id in held), key=lambda row: row.cluster_id)
+        by_cluster = sorted((row for row in unsettled if row.cluster_id in held), key=lambda row: row.cluster_id)
         for cluster_id, purchases in groupby(by_cluster, key=lambda row: row.cluster_id):
             try:
-                self._settle_cluster(cluster_id, [row for row in purchases if row.id not in in_hand], now)
+                rows = tuple(purchases)
+                free = [row for row in rows if row.id not in in_hand]
+                self._settling.settle(cluster_id, free, now, in_hand=len(free) < len(rows))
             except Exception:
                 log.exception("settle.failed", cluster_id=cluster_id)
 
@@ -177,7 +154,7 @@ class Purchasing:
         """Tell once more of each purchase whose outcome nobody knows: a person has to settle it."""
         for purchase in self._ledger.unsettled():
             if purchase.state is PurchaseState.UNKNOWN:
-                _tell(purchase, "still unknown")
+                tell(purchase, "still unknown")
 
     def sending(self) -> frozenset[str]:
         """The clusters with a purchase in hand: reserved here, and its outcome not yet recorded."""
@@ -269,65 +246,13 @@ class Purchasing:
         with self._recording:
             for purchase_id, (change, what) in tuple(self._heard.items()):
                 try:
-                    self._apply(purchase_id, change, what)
+                    self._settling.apply(purchase_id, change, what)
                 except Exception:
                     # The log is then the only place that has it.
                     log.exception("purchase.unrecorded", purchase=purchase_id, what=what)
                     continue
                 del self._heard[purchase_id]
                 self._in_hand.pop(purchase_id, None)
-
-    def _settle_cluster(self, cluster_id: str, purchases: Sequence[Purchase], now: datetime) -> None:
-        for purchase in purchases:
-            if purchase.imagined:
-                self._change(purchase, partial(_imagine, now=now), "as a dry run imagines it")
-            elif purchase.state in (PurchaseState.INTENDED, PurchaseState.SENDING):
-                self._change(purchase, partial(abandoned, now=now), "its process is gone")
-        # Of ended ones, workers may turn up for as long as they were paid for.
-        real = [p for p in purchases if not p.imagined and (p.state in OPEN or now < term_ends_at(p))]
-        if not real:
-            return
-        look = self._cloud.inventory(cluster_id)
-        if isinstance(look, Gap):
-            log.debug("settle.no_look", cluster_id=cluster_id, reason=look.reason.value, detail=look.detail)
-            return
-        workers = self._ledger.record_look(look)
-        known = self._ledger.own_tasks(cluster_id)
-        strangers = tuple(task for task in look.tasks if task.task_id not in known)
-        taken = {worker.instance_id: worker.purchase_id for worker in workers if worker.purchase_id is not None}
-        for purchase in sorted(real, key=lambda p: (p.state not in OPEN, p.id)):  # open ones take their workers first
-            claimed = frozenset(instance for instance, owner in taken.items() if owner != purchase.id)
-            by_nodes = Evidence(look.at, workers, task=None, strangers=strangers, claimed=claimed)
-            try:
-                settled = self._settle(purchase, by_nodes, now)
-            except Exception:
-                log.exception("settle.failed", cluster_id=cluster_id, purchase=purchase.id)
-                continue
-            taken.update((arrival.instance_id, purchase.id) for arrival in settled.arrivals)
-
-    def _settle(self, purchase: Purchase, by_nodes: Evidence, now: datetime) -> Purchase:
-        """Move one purchase on by its task and the nodes; by the nodes alone where its task cannot be asked for."""
-        task = None
-        if purchase.task_id is not None:
-            if purchase.state not in OPEN and next_state(purchase, by_nodes, now) == purchase:
-                return purchase  # a latecomer shows among the nodes; its task, of weeks ago, is asked for only then
-            task_or_gap = self._cloud.task(purchase.task_id)
-            if not isinstance(task_or_gap, Gap):
-                task = task_or_gap
-            elif by_nodes.at < (purchase.sent_at or purchase.signed_at) + purchase.terms.provision_timeout:
-                return purchase  # its task will tell more than the nodes do, and there is time
-        seen = partial(next_state, evidence=replace(by_nodes, task=task), now=now)
-        return self._change(purchase, seen, "by what the cloud shows")
-
-    def _change(self, purchase: Purchase, change: Change, what: str) -> Purchase:
-        return purchase if change(purchase) == purchase else self._apply(purchase.id, change, what)
-
-    def _apply(self, purchase_id: int, change: Change, what: str) -> Purchase:
-        """Apply a transition to the row as it stands now, and tell of it."""
-        changed = self._ledger.change(purchase_id, change, self._clock(), what)
-        self._observer.purchases_changed([changed])
-        _tell(changed, what)
-        return changed
 
 
 def intended(evaluation: Evaluation, nonce: str, at: datetime) -> Purchase:
@@ -363,13 +288,6 @@ def _unsent(purchase: Purchase, now: datetime, why: str) -> Purchase:
     return answered(cancelled(purchase, now, why), refusal, now)
 
 
-def _imagine(purchase: Purchase, now: datetime) -> Purchase:
-    """A dry run's purchase needs no evidence, since nobody else ever heard of it; one left half sent is taken."""
-    if purchase.state in (PurchaseState.SENDING, PurchaseState.UNKNOWN):
-        return answered(purchase, Accepted(f"imagined-{purchase.nonce}"), now)
-    return arrive_imagined(abandoned(purchase, now), now)
-
-
 def _said(answer: Answer) -> str:
     match answer:
         case Accepted(task_id):
@@ -378,23 +296,3 @@ def _said(answer: Answer) -> str:
             return f"answered: refused ({code}: {message})"
         case Unclear(detail):
             return f"answered: unclear ({detail})"
-
-
-def _tell(purchase: Purchase, what: str) -> None:
-    match purchase.state, purchase.refusal:
-        case PurchaseState.REJECTED, RefusalClass.BUSY | RefusalClass.LATER:
-            tell = log.warning
-        case PurchaseState.UNKNOWN | PurchaseState.FAILED | PurchaseState.EXPIRED | PurchaseState.REJECTED, _:
-            tell = log.error  # a person must hear of it
-        case _:
-            tell = log.info
-    tell(
-        f"purchase.{purchase.state.value}",
-        purchase=purchase.id,
-        policy=purchase.policy,
-        asked=purchase.asked,
-        arrived=purchase.arrived,
-        failed=purchase.failed,
-        outstanding=purchase.outstanding,
-        why=purchase.message or what,
-    )

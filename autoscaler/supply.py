@@ -4,10 +4,11 @@ A worker goes expected → joining → warming → serving, and its sources may 
 they leave out for a while is counted from the purchase instead: twice at times, never not at all.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from autoscaler.model import Capacity, Purchase, PurchaseState, Worker
@@ -19,6 +20,8 @@ from autoscaler.purchase import OPEN
 # that buying mends. (Figures of cluster-autoscaler's own health check: 3 nodes and 45 %.)
 UNHEALTHY_WORKERS = 3
 UNHEALTHY_PERCENT = 45
+# Workers that die one by one over weeks are replaced; those of one cut line drop out within minutes.
+AT_ONCE = timedelta(minutes=15)
 
 
 class Stage(StrEnum):
@@ -106,8 +109,9 @@ def stage(worker: Worker, policy: Policy, now: datetime, *, failed: bool = False
 
 
 def dropped_out(capacity: Capacity) -> int:
-    """Workers that were ready and are not."""
-    return sum(worker.ready_at is not None and not worker.ready for worker in capacity.workers)
+    """The most workers that stopped being ready within a quarter of an hour and still are not."""
+    times = sorted(w.last_ready_at or w.ready_at for w in capacity.workers if w.ready_at is not None and not w.ready)
+    return max((bisect_right(times, at + AT_ONCE) - n for n, at in enumerate(times)), default=0)
 
 
 def supply_before(policy: Policy, capacity: Capacity, purchases: Sequence[Purchase], now: datetime) -> int | None:

@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,7 +20,7 @@ from autoscaler.controller import Controller
 from autoscaler.credentials import credential_source
 from autoscaler.decision import Evaluation
 from autoscaler.leases import Leases
-from autoscaler.ledger import Ledger, open_ledger
+from autoscaler.ledger import Ledger, LedgerError, open_ledger
 from autoscaler.metrics import Metrics
 from autoscaler.model import Purchase
 from autoscaler.policy import Policy, PrometheusServer, SecretReference, password_problem
@@ -129,7 +129,8 @@ class Parts:
         """Let everything go. Purchasing must be closed before."""
         self.hang_up()
         self.controller.close()
-        self.leases.release()
+        with suppress(LedgerError):  # they run out by themselves
+            self.leases.release()
         self.ledger.close()
 
 

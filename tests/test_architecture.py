@@ -26,7 +26,7 @@ LAYERS = {
     "ledger": {"ledger"},
     "clock": {"clock"},
     "secret": {"secret"},
-    "shell": {"controller", "purchasing", "leases", "catalog", "threads"},
+    "shell": {"controller", "purchasing", "settling", "leases", "catalog", "threads"},
     "simulation": {"simulation"},
     "sandbox": {"sandbox"},
     "settings": {"settings", "setting_values"},

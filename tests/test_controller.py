@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -292,14 +293,37 @@ def test_a_slow_look_at_one_cluster_holds_up_no_other() -> None:
 def test_the_slow_looks_of_twenty_evaluations_keep_no_thread_from_another() -> None:
     desk = Desk(policy())
     answers = threading.Event()
-    desk.cloud.before_look = lambda cluster_id: cluster_id == "C-slow" and answers.wait(10)
-    slow = [policy(name=f"slow-{n}", cluster_id="C-slow") for n in range(20)]
+    desk.cloud.before_look = lambda cluster_id: cluster_id.startswith("C-slow") and answers.wait(10)
+    slow = [policy(name=f"slow-{n}", cluster_id=f"C-slow-{n}") for n in range(20)]
+    desk.controller.know([*desk.policies, *slow], desk.readers)
     with ThreadPoolExecutor(20) as others:
         waiting = [others.submit(desk.controller.evaluate, [each], NOW) for each in slow]
-        until(lambda: desk.cloud.calls.count("C-slow") == 20)
+        until(lambda: sum(each.cluster_id in desk.cloud.calls for each in slow) == 20)
         assert set(desk.round()) == {"edge"}
         answers.set()
         assert all(len(future.result()) == 1 for future in waiting)
+
+
+def test_a_look_that_hangs_is_a_gap_of_its_own_policies_and_holds_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoscaler.controller.LOOK_PATIENCE_SECONDS", 0.2)
+    desk = Desk(policy(), policy(name="hung", cluster_id="C-hung"))
+    answers = threading.Event()
+    desk.cloud.before_look = lambda cluster_id: cluster_id == "C-hung" and answers.wait(10)
+    for _ in range(2):
+        told = desk.round()
+        assert told["hung"].decision.gaps[-1][1].reason is GapReason.TIMEOUT
+        assert told["edge"].decision.gaps == ()
+    assert desk.cloud.calls.count("C-hung") == 1
+    answers.set()
+
+
+def test_a_policy_that_was_changed_while_its_cluster_was_looked_at_buys_nothing() -> None:
+    desk = Desk(policy())
+    changed = policy(name="edge", cooldown=timedelta(minutes=11))
+    desk.cloud.before_look = lambda _: desk.controller.know([changed], desk.readers)
+    desk.reader.answers[SESSIONS] = 80_000
+    assert desk.round() == {}
+    assert desk.buyer.calls == []
 
 
 def test_a_ledger_that_cannot_be_read_ends_the_evaluation_and_nothing_is_bought() -> None:

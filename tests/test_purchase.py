@@ -212,6 +212,16 @@ ADOPTION: dict[str, tuple[Purchase, Evidence, str]] = {
         look(strangers=[stranger("T-8"), stranger("T-9", at=SENT + 9 * MINUTE)]),
         "unknown",
     ),
+    "its task, while a colleague's may still be the first to show": (
+        in_state("unknown"),
+        look(strangers=[stranger()], at=SENT + 5 * MINUTE - timedelta(seconds=1)),
+        "unknown",
+    ),
+    "a task of another number of workers: a colleague's": (
+        in_state("unknown"),
+        look(strangers=[task("T-9", "success", created_at=SENT + MINUTE, succeeded=("a", "b"))]),
+        "unknown",
+    ),
     "a task without a time": (in_state("unknown"), look(ALL_THREE, strangers=[stranger(at=None)]), "unknown"),
     "a task that was there before": (
         in_state("unknown", tasks_before=("T-9",)),
@@ -223,7 +233,7 @@ ADOPTION: dict[str, tuple[Purchase, Evidence, str]] = {
         look(ALL_THREE),
         "accepted, task None, arrived 3",
     ),
-    "some of them": (FIVE, look(new("a", "b")), "accepted, task None, arrived 2"),
+    "fewer workers than were asked for: a colleague's (case 23)": (FIVE, look(new("a", "b")), "unknown"),
     "more workers than were asked for": (in_state("unknown"), look(new("a", "b", "c", "d")), "unknown"),
     "workers created before the send": (
         in_state("unknown"),
@@ -246,6 +256,23 @@ def test_an_unknown_purchase_is_settled_by(before: Purchase, evidence: Evidence,
     else:
         assert f"{after.state}, task {after.task_id}, arrived {after.arrived}" == expected
         assert after.adopted
+
+
+class TestPartialFailureBeforeTheListShowsIt:
+    FAILED = task("T-7", "failed", succeeded=("a", "b"), failed=("c",))
+    ACCEPTED = in_state("accepted", task_id="T-7")
+
+    def test_those_that_came_stay_in_flight_until_they_are_listed(self) -> None:
+        after = seen(self.ACCEPTED, look(own=self.FAILED))
+        assert (after.state, after.arrived, after.failed, after.outstanding) == (S.ACCEPTED, 0, 1, 2)
+
+    def test_then_it_ends_with_what_it_brought(self) -> None:
+        after = seen(seen(self.ACCEPTED, look(own=self.FAILED)), look(new("a", "b"), own=self.FAILED))
+        assert (after.state, after.arrived, after.failed) == (S.FAILED, 2, 1)
+
+    def test_and_at_its_timeout_in_any_case(self) -> None:
+        after = seen(self.ACCEPTED, look(own=self.FAILED, at=OVERDUE))
+        assert (after.state, after.arrived, after.failed) == (S.FAILED, 0, 3)
 
 
 class TestQuietPeriod:

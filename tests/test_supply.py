@@ -202,6 +202,12 @@ def test_many_lost_at_once_are_unhealthy(workers: tuple[Worker, ...], unhealthy:
     assert counted(capacity(workers)).unhealthy == unhealthy
 
 
+def test_workers_that_die_one_by_one_over_weeks_are_no_cut_line() -> None:
+    dead = tuple(worker(f"dead-{week}", ready=False, last_ready_at=NOW - timedelta(weeks=week)) for week in range(1, 5))
+    fleet = counted(capacity(serving(4) + dead))
+    assert (fleet.unhealthy, fleet.written_off) == (False, 4)
+
+
 def test_workers_that_never_were_ready_did_not_drop_out() -> None:
     assert dropped_out(capacity(FLEET)) == 1
 

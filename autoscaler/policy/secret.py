@@ -67,6 +67,10 @@ Secret = Annotated[
 Header = Annotated[str | SecretReference, PlainValidator(_header), PlainSerializer(_reference_form, when_used="json")]
 
 
+# Those that Alibaba Cloud lists: all of ASCII's but the double quote and the backslash.
+_SPECIAL = string.punctuation.replace('"', "").replace("\\", "")
+
+
 def password_problem(password: SecretStr) -> str | None:
     """Why the cloud would refuse ``password`` for its workers, in words that tell nothing of it; None: it would not.
 
@@ -74,7 +78,7 @@ def password_problem(password: SecretStr) -> str | None:
     special. White space and what is not ASCII is refused too: it is a slip of an editor more often than meant.
     """
     text = password.get_secret_value()
-    kinds = [string.ascii_uppercase, string.ascii_lowercase, string.digits, string.punctuation]
+    kinds = [string.ascii_uppercase, string.ascii_lowercase, string.digits, _SPECIAL]
     if any(character not in "".join(kinds) for character in text):
         return "holds white space or other characters than ASCII letters, digits and signs (a line break at its end?)"
     if not 8 <= len(text) <= 30:

@@ -69,6 +69,15 @@ class Site:
         self._daemons.append(daemon)
         return daemon
 
+    def command(self, *words: str) -> str:
+        """What another command of the program prints, given the daemon's settings; it has to succeed."""
+        where = environment(self.folder, cloud=self.cloud.url, prometheus=self.prometheus.url)
+        with Process(
+            ["-c", "from autoscaler.cli import main; main()", *words], self.folder / "command.log", where
+        ) as p:
+            assert p.ends(within=30) == 0, p.written()
+            return p.written()
+
     def begin(self) -> "Daemon":
         """A daemon on a new ledger that has found enough workers for the load there is."""
         daemon = self.run("--init")
