@@ -261,6 +261,8 @@ def _leave_what_hangs(begun_before: Collection[threading.Thread]) -> None:
     """End the process if threads are left at hosts that are mute: the interpreter would wait for those of libraries."""
     ends = time.monotonic() + PATIENCE_SECONDS
     for thread in set(threading.enumerate()) - set(begun_before):
+        if thread.name.startswith("AnyIO"):
+            continue  # idle ones of the web server, which ends them itself
         thread.join(max(0.0, ends - time.monotonic()))
         if thread.is_alive():
             log.warning("daemon.left_hanging", thread=thread.name)

@@ -231,10 +231,13 @@ def login_password(policy: Policy, environ: Mapping[str, str]) -> SecretStr:
 
     Raises PasswordUnavailable, whose text never holds it.
     """
-    if policy.dry_run:
-        return SecretStr("")
+    return SecretStr("") if policy.dry_run else referred_password(policy.worker.login_password, environ)
+
+
+def referred_password(reference: SecretReference, environ: Mapping[str, str]) -> SecretStr:
+    """The password that a policy refers to, held against the cloud's rule. Raises PasswordUnavailable."""
     try:
-        password = resolve(policy.worker.login_password, environ)()
+        password = resolve(reference, environ)()
     except SecretUnavailable as error:
         raise PasswordUnavailable(f"the workers' login password cannot be read: {error}") from None
     problem = password_problem(password)

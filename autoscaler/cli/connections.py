@@ -19,7 +19,7 @@ from autoscaler.model import Gap, GapReason, Question, Reading
 from autoscaler.policy import Policy, PrometheusServer
 from autoscaler.purchasing import PasswordUnavailable
 from autoscaler.strategy import number
-from autoscaler.wiring import Outside, login_password
+from autoscaler.wiring import Outside, referred_password
 
 _OUTSIDE = frozenset(
     {
@@ -128,7 +128,7 @@ def try_passwords(policies: Sequence[Policy], environ: Mapping[str, str]) -> Ite
         names = tuple(policy.name for policy in sharing)
         asked = f"environment variable {env}" if file is None else f"file {file}"
         try:
-            login_password(sharing[0], environ)
+            referred_password(sharing[0].worker.login_password, environ)  # of dry runs too: they are to go live
         except PasswordUnavailable as error:
             yield Finding(Kind.PASSWORD, asked, names, str(error), Exit.NO)
         else:
