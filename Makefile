@@ -54,7 +54,7 @@ test-image: environment ## build the image and run it with podman; as root, some
 lock: ## write requirements/ anew from pyproject.toml; UPGRADE=1 takes newer versions
 	@command -v uv >/dev/null || { echo "make lock: uv is missing (pip install uv)" >&2; exit 1; }
 	$(COMPILE) --group build -o requirements/build.txt
-	$(COMPILE) pyproject.toml --all-extras -o requirements/image.txt
+	$(COMPILE) pyproject.toml --extra credentials --extra postgres -o requirements/image.txt
 	$(COMPILE) pyproject.toml --all-extras --group dev -c requirements/image.txt -c requirements/build.txt -o requirements/dev.txt
 
 clean: ## remove .venv and what the tools left behind

@@ -15,15 +15,17 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 RUNTIME = PROJECT["project"]["dependencies"]
-EXTRAS = [line for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+EVERY_EXTRA = [line for lines in EXTRAS.values() for line in lines]
 GROUPS = {
     name: [line for line in lines if isinstance(line, str)] for name, lines in PROJECT["dependency-groups"].items()
 }
 
 LOCKS = {
     "build": GROUPS["build"],
-    "image": [*RUNTIME, *EXTRAS],
-    "dev": [*RUNTIME, *EXTRAS, *GROUPS["build"], *GROUPS["dev"]],
+    # The solver and its NumPy (90 MB) are for whoever simulates, not for the daemon.
+    "image": [*RUNTIME, *EXTRAS["credentials"], *EXTRAS["postgres"]],
+    "dev": [*RUNTIME, *EVERY_EXTRA, *GROUPS["build"], *GROUPS["dev"]],
 }
 
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)((?: ;.*?)?) \\\n((?:    --hash=.*\n)*)", re.MULTILINE)

@@ -9,6 +9,7 @@ set -eu
 programs='
 prometheus                    prometheus
 postgres                      postgresql
+chromium                      chromium
 '
 
 # Debian keeps PostgreSQL's server off PATH, one folder a version.
