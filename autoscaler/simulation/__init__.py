@@ -1,0 +1,1 @@
+"""Simulation: the rules of the daemon over recorded load and virtual time."""
