@@ -1,1 +1,41 @@
-"""Simulation: the rules of the daemon over recorded load and virtual time."""
+"""Simulation: the live rules over recorded load, a ledger in lists, and a clock that is a loop."""
+
+from autoscaler.simulation.engine import Progress, simulate
+from autoscaler.simulation.load import Load, carried, exact
+from autoscaler.simulation.market import (
+    FOREIGN,
+    HONEST,
+    CapacityFault,
+    ClusterFault,
+    Fate,
+    Fault,
+    JoinDelay,
+    Market,
+    PurchaseFault,
+    ReadingFault,
+    WorkerFault,
+)
+from autoscaler.simulation.result import Level, Simulation, Span, Tenure
+
+__all__ = [
+    "FOREIGN",
+    "HONEST",
+    "CapacityFault",
+    "ClusterFault",
+    "Fate",
+    "Fault",
+    "JoinDelay",
+    "Level",
+    "Load",
+    "Market",
+    "Progress",
+    "PurchaseFault",
+    "ReadingFault",
+    "Simulation",
+    "Span",
+    "Tenure",
+    "WorkerFault",
+    "carried",
+    "exact",
+    "simulate",
+]
