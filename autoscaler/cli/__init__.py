@@ -6,6 +6,7 @@ from autoscaler import __version__
 from autoscaler.cli.policies import check, explain
 from autoscaler.cli.purchases import purchases
 from autoscaler.cli.records import decisions, status
+from autoscaler.cli.testing import test
 from autoscaler.cli.work import demo, run
 
 
@@ -20,11 +21,11 @@ def main() -> None:
 
     \b
     Try it without anything around it:      autoscaler demo
-    Judge your policy files:                autoscaler check policies
+    Judge your policy files, and test them: autoscaler check policies; autoscaler test
     Ask what it would do now, and why:      autoscaler explain edge-beijing
     Run it:                                 autoscaler run
     """
 
 
-for command in (run, demo, check, explain, status, decisions, purchases):
+for command in (run, demo, check, test, explain, status, decisions, purchases):
     main.add_command(command)

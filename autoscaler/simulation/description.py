@@ -43,15 +43,18 @@ Instant = Annotated[datetime, PlainValidator(_instant)]
 OutcomeName = Literal["scale_out", "blocked", "hold"]
 
 
-def _one_of(options: type[Reason] | type[GapReason] | type[Fate] | type[RefusalClass]) -> Any:
+_Word = type[Reason] | type[GapReason] | type[Fate] | type[RefusalClass]
+
+
+def _word_for(noun: str, words: _Word) -> Any:
     """A text that is one of an enum's, as that member."""
 
     def read(value: object) -> Any:
-        names = [option.value for option in options]
-        if value in names:
-            return options(value)
+        names = [word.value for word in words]
+        if value is None or value in names:
+            return None if value is None else words(value)
         near = get_close_matches(str(value), names, n=1)
-        raise Refusal(f"{shown(value)} is not one of {', '.join(names)}", f"write {near[0] if near else names[0]}")
+        raise Refusal(f"{shown(value)} is not {noun}", f"write {near[0] if near else ' or '.join(names)}")
 
     return PlainValidator(read)
 
@@ -63,17 +66,17 @@ class FaultRow(Part):
     """When, from the start."""
     lasts: PositiveDuration | None = None
     """For how long; left out, until the test ends."""
-    purchase: Annotated[Fate | None, _one_of(Fate)] = None
+    purchase: Annotated[Fate | None, _word_for("a fate of purchases", Fate)] = None
     """What becomes of the next purchase."""
     arrive: Count = 0
     """With ``purchase: partial``, workers that come."""
-    refusal: Annotated[RefusalClass, _one_of(RefusalClass)] = RefusalClass.LATER
+    refusal: Annotated[RefusalClass, _word_for("a class of refusals", RefusalClass)] = RefusalClass.LATER
     """With ``purchase: refused``, what the refusal waits for."""
-    gap: Annotated[GapReason | None, _one_of(GapReason)] = None
+    gap: Annotated[GapReason | None, _word_for("a reason of gaps", GapReason)] = None
     """Why checks have no reading."""
     check: str | None = None
     """With ``gap``, the check; left out, all of them and the capacity query."""
-    nodes: Annotated[GapReason | None, _one_of(GapReason)] = None
+    nodes: Annotated[GapReason | None, _word_for("a reason of gaps", GapReason)] = None
     """Why the node list cannot be had."""
     lost: PositiveCount | None = None
     """Workers that stop being ready."""
@@ -129,7 +132,7 @@ class Expectation(Part):
     """Which evaluation, from the start: the newest up to it."""
     outcome: OutcomeName | None = None
     """What it comes to."""
-    reason: Annotated[Reason | None, _one_of(Reason)] = None
+    reason: Annotated[Reason | None, _word_for("a reason of decisions", Reason)] = None
     """Why."""
     add: Count | None = None
     """Workers bought then."""
@@ -161,7 +164,7 @@ def _in_order(rows: tuple[Expectation, ...]) -> tuple[Expectation, ...]:
 class Description(Part):
     """One policy test, as written."""
 
-    name: Line = ""
+    name: Line | None = None
     """What it shows, as a sentence."""
     policy: str = Field(examples=["edge-beijing"])
     """Name of a policy in the folder above, or the path of a file from here."""

@@ -211,10 +211,10 @@ def _misfits(tree: Node, description: Description, policy: Policy) -> Iterator[P
             mend = f"write {' or '.join(near)}" if near else "remove it: the policy queries nothing"
             yield problem_at(tree, ("series", name), f"is no check of {policy.name}", mend)
     for check in policy.checks:
-        if isinstance(check, Setpoint) and check.name in description.series and not description.ready:
-            if over(check.name) not in description.series:
-                what, mend = "is a mean, and nothing says over how many workers", f"add ready, or {over(check.name)}"
-                yield problem_at(tree, ("series", check.name), what, mend)
+        counted = description.ready or over(check.name) in description.series
+        if isinstance(check, Setpoint) and check.name in description.series and not counted:
+            what, mend = "is a mean, and nothing says over how many workers", f"add ready, or {over(check.name)}"
+            yield problem_at(tree, ("series", check.name), what, mend)
     for index, fault in enumerate(description.faults):
         if fault.check is not None and fault.check not in columns:
             near = get_close_matches(fault.check, columns, n=1) or columns
