@@ -61,6 +61,7 @@ class FakePrometheus:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.calls: list[Call] = []
         self.reply = Reply()
+        self.replies: dict[str, Reply] = {}  # by query, before ``reply``
         self.misbehave: Callable[[socket.socket], None] | None = None
         self.closing = threading.Event()
         fake = self
@@ -76,7 +77,7 @@ class FakePrometheus:
                     fake.misbehave(self.connection)
                     self.close_connection = True
                     return
-                reply = fake.reply
+                reply = fake.replies.get(params.get("query", ""), fake.reply)
                 self.send_response_only(reply.status)
                 if reply.date:
                     self.send_header("Date", format_datetime(reply.date, usegmt=True))
@@ -643,17 +644,17 @@ def course(
 def test_history_is_asked_in_pages_no_longer_than_prometheus_gives(fake: FakePrometheus, connect: Connect) -> None:
     fake.reply = Reply(matrix())
     heard: list[tuple[int, int]] = []
-    [answer] = course(connect(fake.url), 25_000, told=lambda done, pages: heard.append((done, pages)))
+    [answer] = course(connect(fake.url), 5_000, told=lambda done, pages: heard.append((done, pages)))
     assert isinstance(answer, Course)
-    assert len(answer.values) == 25_000
-    assert answer.gaps == {GapReason.NO_DATA: 25_000}
+    assert len(answer.values) == 5_000
+    assert answer.gaps == {GapReason.NO_DATA: 5_000}
     assert heard == [(0, 3), (1, 3), (2, 3), (3, 3)]
     asked = [(float(call.params["start"]), float(call.params["end"])) for call in fake.calls]
     since = NOW.timestamp()
     assert [((start - since) / 60, (end - since) / 60) for start, end in asked] == [
-        (0, 10_999),
-        (11_000, 21_999),
-        (22_000, 24_999),
+        (0, 1_999),
+        (2_000, 3_999),
+        (4_000, 4_999),
     ]
     assert {(call.path, call.params["step"], call.params["query"]) for call in fake.calls} == {
         ("/api/v1/query_range", "60", "load")
@@ -674,17 +675,12 @@ def test_each_instant_of_history_is_judged_as_a_reading_is(fake: FakePrometheus,
 
 
 def test_history_too_old_at_its_instant_is_a_gap(fake: FakePrometheus, connect: Connect) -> None:
-    def series(part: str, *values: float) -> dict[str, object]:
-        points = [[NOW.timestamp() + 60 * tick, str(value)] for tick, value in enumerate(values)]
-        return {"metric": {"autoscaler_part": part}, "values": points}
-
-    sampled = [NOW.timestamp() - 5, NOW.timestamp() - 5, NOW.timestamp() - 5]
-    rows = [series("value", 7, 8, 9), series("0", *sampled)]
-    body = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": rows}}).encode()
-    fake.reply = Reply(body)
-    [answer] = course(connect(fake.url), 3, Question("load", timedelta(seconds=90)))
+    sampled = f"{NOW.timestamp() - 5}"
+    fake.replies["load"] = Reply(matrix([(0, "7"), (1, "8"), (2, "9"), (3, "10")]))
+    fake.reply = Reply(matrix([(0, sampled), (1, sampled), (2, sampled)]))  # to max(timestamp(load))
+    [answer] = course(connect(fake.url), 4, Question("load", timedelta(seconds=90)))
     assert isinstance(answer, Course)
-    assert answer.gaps == {GapReason.STALE: 1}
+    assert answer.gaps == {GapReason.STALE: 1, GapReason.NO_DATA: 1}
     assert list(answer.values)[:2] == [7, 8]
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from requests.auth import AuthBase
 from autoscaler import __version__
 from autoscaler.duration import format_duration
 from autoscaler.model import Gap, GapReason, Question, Reading
-from autoscaler.prometheus.course import Course, joined, pages, read_page
+from autoscaler.prometheus.course import Course, Page, joined, pages, read_page
 from autoscaler.prometheus.deadline import Call, CutAdapter, under_way
 from autoscaler.prometheus.question import Plan, plan
 
@@ -122,7 +123,7 @@ class Prometheus:
         Equal questions are asked once. Returns within the server's timeout; what has no answer by then is a gap.
         """
 
-        def ask(asking: Plan, call: Call) -> Reading | Gap:
+        def ask(_: Question, asking: Plan, call: Call) -> Reading | Gap:
             # `timeout` stops the work on the server too, of which cutting the connection may tell it late.
             params = {"time": f"{at.timestamp():.3f}", "timeout": f"{call.remaining():.3f}"}
             return asking.reading(self._client.custom_query(asking.query, params=params, timeout=call.remaining()), at)
@@ -140,22 +141,11 @@ class Prometheus:
         """
         courses: dict[Question, list[Course]] = {question: [] for question in questions}
         failed: dict[Question, Gap] = {}
-        asked = list(pages(ticks))
+        asked = list(pages(start_at, step, ticks))
         for number, page in enumerate(asked):
             told(number, len(asked))
-
-            def ask(asking: Plan, call: Call, page: range = page) -> Course:
-                first, last = start_at + page.start * step, start_at + page[-1] * step
-                params = {name: f"{at.timestamp():.3f}" for name, at in (("start", first), ("end", last))}
-                params["timeout"] = f"{call.remaining():.3f}"
-                seconds = f"{step.total_seconds():g}"
-                result = self._client.custom_query_range(
-                    asking.query, first, last, seconds, params=params, timeout=call.remaining()
-                )
-                return read_page(asking, result, start_at, step, page)
-
             left = [question for question in courses if question not in failed]
-            for question, answer in self._asked(left, ask, _PAGE_PATIENCE, _RANGES).items():
+            for question, answer in self._asked(left, partial(self._page, page), _PAGE_PATIENCE, _RANGES).items():
                 if isinstance(answer, Gap):
                     failed[question] = answer
                 else:
@@ -168,10 +158,25 @@ class Prometheus:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._session.close()
 
+    def _page(self, page: Page, question: Question, asking: Plan, call: Call) -> Course:
+        bounds = {name: f"{at.timestamp():.3f}" for name, at in (("start", page.start_at), ("end", page.end_at))}
+        matrices = [
+            self._client.custom_query_range(
+                query,
+                page.start_at,
+                page.end_at,
+                f"{page.step.total_seconds():g}",
+                params={**bounds, "timeout": f"{call.remaining():.3f}"},
+                timeout=call.remaining(),
+            )
+            for query in (question.query, *(source.newest for source in asking.sources))
+        ]
+        return read_page(page, matrices[0], asking.sources, matrices[1:], asking.max_age)
+
     def _asked(
         self,
         questions: Iterable[Question],
-        ask: Callable[[Plan, Call], Answer],
+        ask: Callable[[Question, Plan, Call], Answer],
         patience: timedelta,
         kinds: frozenset[str] = _NUMBERS,
     ) -> dict[Question, Answer | Gap]:
@@ -193,13 +198,15 @@ class Prometheus:
                 answers[question] = too_late
         return answers
 
-    def _ask(self, question: Question, ask: Callable[[Plan, Call], Answer], call: Call, too_late: Gap) -> Answer | Gap:
+    def _ask(
+        self, question: Question, ask: Callable[[Question, Plan, Call], Answer], call: Call, too_late: Gap
+    ) -> Answer | Gap:
         asking = plan(question)
         if isinstance(asking, Gap):
             return asking
         under_way.call = call
         try:
-            return ask(asking, call) if call.remaining() > 0 else too_late
+            return ask(question, asking, call) if call.remaining() > 0 else too_late
         except _NoReading as refusal:
             return refusal.gap
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
