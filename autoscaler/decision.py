@@ -107,19 +107,22 @@ def next_runs(policy: Policy, runs: tuple[Run, ...], demand: Fraction | None, no
     return tuple(needed)
 
 
+def standing(facts: Facts) -> tuple[Supply | Gap, Fleet | Gap]:
+    """Where the workers stand, and what strategies reckon with of that; gaps while capacity is one."""
+    if isinstance(facts.capacity, Gap):
+        return facts.capacity, facts.capacity
+    policy, now, purchases = facts.policy, facts.now, facts.own_purchases()
+    supply = count(policy, facts.capacity, purchases, now)
+    before = supply_before(policy, facts.capacity, purchases, now)
+    return supply, Fleet(supply.serving - supply.imagined, supply.total, supply.total if before is None else before)
+
+
 def _begin(facts: Facts) -> Draft:
-    policy, now = facts.policy, facts.now
-    purchases = facts.own_purchases()
-    supply: Supply | Gap
-    fleet: Fleet | Gap
+    policy, purchases = facts.policy, facts.own_purchases()
+    supply, fleet = standing(facts)
     recheck: tuple[datetime, ...] = ()
     if isinstance(facts.capacity, Capacity):
-        supply = count(policy, facts.capacity, purchases, now)
-        before = supply_before(policy, facts.capacity, purchases, now)
-        fleet = Fleet(supply.serving - supply.imagined, supply.total, supply.total if before is None else before)
         recheck = tuple(changes_at(policy, facts.capacity, purchases))
-    else:
-        supply = fleet = facts.capacity
     readings = {reading.check: reading for reading in facts.readings}
     wishes = tuple(
         (check.name, _wish(check, readings.get(check.name), fleet, policy))
@@ -181,4 +184,15 @@ def _notes(draft: Draft, main: str) -> str:
     return "".join(f"; {note}" for note in notes)
 
 
-__all__ = ["Decision", "Evaluation", "Facts", "Reason", "Supply", "Verdict", "decide", "next_runs", "withheld"]
+__all__ = [
+    "Decision",
+    "Evaluation",
+    "Facts",
+    "Reason",
+    "Supply",
+    "Verdict",
+    "decide",
+    "next_runs",
+    "standing",
+    "withheld",
+]

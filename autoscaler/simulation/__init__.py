@@ -1,6 +1,6 @@
 """Simulation: the live rules over recorded load, a ledger in lists, and a clock that is a loop."""
 
-from autoscaler.simulation.engine import Progress, simulate
+from autoscaler.simulation.engine import Progress, evaluations, simulate
 from autoscaler.simulation.load import Load, carried, exact
 from autoscaler.simulation.market import (
     FOREIGN,
@@ -15,7 +15,8 @@ from autoscaler.simulation.market import (
     ReadingFault,
     WorkerFault,
 )
-from autoscaler.simulation.result import Level, Simulation, Span, Tenure
+from autoscaler.simulation.result import Level, Simulation, Tenure
+from autoscaler.simulation.spans import Span, Spans
 
 __all__ = [
     "FOREIGN",
@@ -33,9 +34,11 @@ __all__ = [
     "ReadingFault",
     "Simulation",
     "Span",
+    "Spans",
     "Tenure",
     "WorkerFault",
     "carried",
+    "evaluations",
     "exact",
     "simulate",
 ]

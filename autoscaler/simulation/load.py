@@ -75,5 +75,5 @@ def _times(mean: float, over: float) -> float:
 
 
 def exact(value: float) -> Fraction:
-    """The number that a recorded value means: that of its shortest decimal text, 0.1 and not the double nearest to it."""
+    """The number that a recorded value means: that of its shortest decimal text, not the double's own."""
     return Fraction(int(value)) if value.is_integer() else Fraction(repr(value))

@@ -60,7 +60,7 @@ class PurchaseFault:
 
 @dataclass(frozen=True, slots=True)
 class ReadingFault:
-    """A check is a gap from ``at`` up to, not including, ``until``; with no ``check``, everything asked of Prometheus is."""
+    """A check is a gap from ``at`` up to, not including, ``until``; with no ``check``, all that Prometheus is asked."""
 
     at: datetime
     until: datetime

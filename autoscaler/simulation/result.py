@@ -1,31 +1,15 @@
 """What a simulation came to: its decisions as spans, its purchases and workers, and its capacity over time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from autoscaler.decision import Evaluation
-from autoscaler.facts import Reason
-from autoscaler.model import Outcome, Override, Purchase
+from autoscaler.model import Override, Purchase
 from autoscaler.policy import Policy
 from autoscaler.simulation.load import Load
 from autoscaler.simulation.market import Market
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Consecutive evaluations that came to the same for the same reason; one that bought stands alone."""
-
-    start_at: datetime  # of the first evaluation
-    end_at: datetime  # one step after the last
-    ticks: int
-    reason: Reason
-    add: int  # workers bought; 0 unless the reason is one to buy
-
-    @property
-    def outcome(self) -> Outcome:
-        """The outcome of these evaluations."""
-        return self.reason.outcome
+from autoscaler.simulation.spans import Span, Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +20,7 @@ class Level:
     serving: int  # carry load
     in_flight: int  # bought and not yet serving
     lost: int  # not ready any more, paid for
-    paid: int  # all of them, those of purchases whose fate is unknown included
+    paid: int  # all of them, whatever the ledger knows of their purchases
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +43,7 @@ class Simulation:
     market: Market
     ready: int  # workers there at the start
     overrides: tuple[Override, ...]
-    spans: Sequence[Span]  # oldest first, without a hole: made when they are asked for
+    spans: Spans  # oldest first, without a hole: made when they are asked for
     purchases: tuple[Purchase, ...]  # as they stand at the end, oldest first
     tenures: tuple[Tenure, ...]  # oldest first
     levels: tuple[Level, ...]  # oldest first, the first at the start
@@ -68,15 +52,10 @@ class Simulation:
     def evaluation_at(self, instant: datetime) -> Evaluation:
         """The evaluation in force at an instant, decided again by the live rules.
 
-        Raises ValueError outside of the load. Its history holds runs only as far back as the stabilization window looks.
+        Raises ValueError outside of the load. Its history holds runs as far back as the stabilization window looks.
         """
         return self._evaluate(self.load.tick(instant))
 
     def span_at(self, instant: datetime) -> Span:
         """The span that holds an instant. Raises ValueError outside of the load."""
-        at = self.load.at(self.load.tick(instant))
-        low, high = 0, len(self.spans)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.spans[middle].start_at <= at else (low, middle)
-        return self.spans[low]
+        return self.spans.at(self.load.tick(instant))
