@@ -1,4 +1,4 @@
-"""With the jumps and tick by tick a simulation comes to the same: every tick's decision, every purchase, every worker."""
+"""Jumping or tick by tick, a simulation comes to the same: every decision, every purchase, every worker."""
 
 from array import array
 from datetime import timedelta
