@@ -2,20 +2,31 @@
 
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from autoscaler.facts import Reason
 from autoscaler.model import GapReason, OverrideKind, RefusalClass
-from autoscaler.policy.fields import Count, Duration, Line, Part, PositiveCount, PositiveDuration, Refusal, shown
+from autoscaler.policy.fields import (
+    Count,
+    Duration,
+    Line,
+    Part,
+    PositiveCount,
+    PositiveDuration,
+    Refusal,
+    decimal_text,
+    shown,
+)
 from autoscaler.simulation.market import Fate
 from autoscaler.simulation.notation import Value, read_series
 
 
 def _series(value: object) -> tuple[Value, ...]:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    if isinstance(value, int | Fraction) and not isinstance(value, bool):
+        value = decimal_text(Fraction(value))
     if not isinstance(value, str):
         raise Refusal(f"{shown(value)} is not a series", 'write it in quotes, like "4000+100x20 _x3 5873x10"')
     values, slips = read_series(value)

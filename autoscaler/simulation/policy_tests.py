@@ -187,7 +187,7 @@ def _rows(tree: Node, problems: list[Problem]) -> Iterator[tuple[Node, Node]]:
         if listed.value is not None:
             problems.append(listed.place.problem("is not a list of tests", "write - name: … for each"))
         return
-    names: dict[object, int] = {}
+    names: dict[str, int] = {}
     for row in listed.value:
         if not isinstance(row.value, dict):
             problems.append(row.place.problem(f"{quoted(row)} is not a test", "write - name: …, and its keys below"))
@@ -196,9 +196,10 @@ def _rows(tree: Node, problems: list[Problem]) -> Iterator[tuple[Node, Node]]:
             problems.append(problem_at(row, ("name",), "is missing", "say in a sentence what the test shows"))
             continue
         named = row.items["name"]
-        first = names.setdefault(named.text, named.place.line)
-        if first != named.place.line:
-            problems.append(named.place.problem(f"is that of another test, on line {first}", "give each its own"))
+        if named.text in names:
+            what = f"is that of another test, on line {names[named.text]}"
+            problems.append(named.place.problem(what, "give each its own"))
+        names.setdefault(named.text, named.place.line)
         yield row, merged(shared, row)
 
 

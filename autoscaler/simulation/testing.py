@@ -13,7 +13,7 @@ from autoscaler.model import GapReason, Override, OverrideKind
 from autoscaler.purchase import NOTHING_BOUGHT
 from autoscaler.simulation.description import Description, Expectation, FaultRow
 from autoscaler.simulation.engine import simulate
-from autoscaler.simulation.grid import load_of
+from autoscaler.simulation.grid import READY, load_of
 from autoscaler.simulation.load import Load
 from autoscaler.simulation.market import (
     CapacityFault,
@@ -75,15 +75,14 @@ def _load(test: PolicyTest) -> Load:
     }
     for column in columns.values():
         column.extend([nan] * (test.ticks - len(column)))
-    load = load_of(
+    columns[READY] = array("d", [float(test.description.ready)]) * test.ticks
+    return load_of(
         test.policy,
         columns,
         start_at=test.description.start,
         step=test.policy.evaluate_every,
-        ready=test.description.ready,
         source=test.file,
     )
-    return load if columns else Load(load.start_at, load.step, test.ticks, {}, None, load.source)
 
 
 def _market(test: PolicyTest) -> Market:
