@@ -12,7 +12,7 @@ from math import ceil
 from autoscaler.facts import Draft, Facts, Reason, Verdict
 from autoscaler.model import Capacity, CheckReading, Gap, GapReason, Outcome, Run
 from autoscaler.policy import Check, Policy, Schedule
-from autoscaler.rules import HOLE_PERIODS, RULES
+from autoscaler.rules import HOLE_PERIODS, LIMITING, WANTING
 from autoscaler.strategy import Fleet, Wish, evaluate
 from autoscaler.supply import Supply, changes_at, count, supply_before
 
@@ -47,8 +47,8 @@ class Evaluation:
 
 def decide(facts: Facts) -> Decision:
     """Decide what to buy for one policy, from ``facts`` alone: equal facts give equal decisions."""
-    draft = _begin(facts)
-    for _, rule in RULES:
+    draft = missing(facts)
+    for _, rule in LIMITING:
         draft = rule(draft, facts)
     reason = draft.reason or (Reason.NEEDED if draft.order is None else Reason.ORDERED)
     buys = reason.outcome is Outcome.SCALE_OUT
@@ -69,8 +69,24 @@ def decide(facts: Facts) -> Decision:
         gaps=tuple(gaps),
         verdicts=draft.verdicts,
         sentence=_sentence(draft, reason),
-        recheck_at=min((at for at in draft.recheck if at > facts.now), default=None),
+        recheck_at=recheck_at(draft, facts),
     )
+
+
+def missing(facts: Facts) -> Draft:
+    """A decision before its limits: what is wanted and what that lacks.
+
+    Where nothing is to be added, its reason and ``recheck_at`` are the decision's already.
+    """
+    draft = _begin(facts)
+    for _, rule in WANTING:
+        draft = rule(draft, facts)
+    return draft
+
+
+def recheck_at(draft: Draft, facts: Facts) -> datetime | None:
+    """When time alone may change what a draft says."""
+    return min((at for at in draft.recheck if at > facts.now), default=None)
 
 
 def withheld(evaluation: Evaluation, reason: Reason, why: str) -> Evaluation:
@@ -129,7 +145,7 @@ def _begin(facts: Facts) -> Draft:
         for check in policy.checks
         if not isinstance(check, Schedule)
     )
-    return Draft(supply=supply, purchases=purchases, wishes=wishes, recheck=recheck)
+    return Draft(supply=supply, fleet=fleet, purchases=purchases, wishes=wishes, recheck=recheck)
 
 
 def _wish(check: Check, reading: CheckReading | None, fleet: Fleet | Gap, policy: Policy) -> Wish | Gap:
@@ -192,7 +208,9 @@ __all__ = [
     "Supply",
     "Verdict",
     "decide",
+    "missing",
     "next_runs",
+    "recheck_at",
     "standing",
     "withheld",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from autoscaler.model import Capacity, CheckReading, Gap, History, Outcome, Override, Purchase
 from autoscaler.policy import Policy
-from autoscaler.strategy import Wish
+from autoscaler.strategy import Fleet, Wish
 from autoscaler.supply import Supply
 
 Recheck = Sequence[datetime | None]
@@ -109,6 +109,7 @@ class Draft:
     """A decision in the making."""
 
     supply: Supply | Gap
+    fleet: Fleet | Gap
     purchases: tuple[Purchase, ...]  # the policy's own
     wishes: tuple[tuple[str, Wish | Gap], ...]  # what each check wants, by its name
     demand: Fraction | None = None  # before stabilization
@@ -133,8 +134,8 @@ class Draft:
     def objects(self, rule: str, reason: Reason, text: str, recheck: Recheck = ()) -> "Draft":
         """Leave a verdict that says no, where there is something to say no to; the first is the decision's reason."""
         if not self.add:
-            return self.says(rule, text, recheck)
-        return self.concludes(rule, reason, text, recheck)
+            return self.says(rule, text)
+        return self.concludes(rule, reason, text, recheck if self.reason is None else ())
 
     def concludes(self, rule: str, reason: Reason, text: str, recheck: Recheck = (), **changes: Any) -> "Draft":
         """Leave a verdict that nothing is bought, whether or not anything was about to be."""
@@ -143,8 +144,16 @@ class Draft:
         return self._with(rule, reason, text, recheck, changes)
 
     def limits(self, rule: str, reason: Reason, left: int, text: str, recheck: Recheck = ()) -> "Draft":
-        """Leave no more than ``left`` workers to add; none left is a verdict that says no."""
-        if not self.add or self.add <= left:
+        """Leave no more than ``left`` workers to add; none left is a verdict that says no.
+
+        Here and in ``objects`` time counts only where the rule may change what comes out: not where nothing is to be
+        added, nor after another has said no.
+        """
+        if not self.add:
+            return self.says(rule, text)
+        if self.reason is not None:
+            recheck = ()
+        if self.add <= left:
             return self.says(rule, text, recheck)
         if left > 0:
             return self.says(rule, text, recheck, add=left, limited=text)

@@ -352,12 +352,15 @@ def freeze(draft: Draft, facts: Facts) -> Draft:
     return draft.objects("freeze", Reason.FREEZE, text, [last.ends_at])
 
 
-RULES: tuple[tuple[str, Rule], ...] = (
+# What is missing; and what forbids to buy it. Where nothing is, the latter change neither the reason nor recheck_at.
+WANTING: tuple[tuple[str, Rule], ...] = (
     ("demand", demand),
     ("stabilization", stabilization),
     ("targets", targets),
     ("supply", supply),
     ("orders", orders),
+)
+LIMITING: tuple[tuple[str, Rule], ...] = (
     ("bounds", bounds),
     ("per_action", per_action),
     ("budgets", budgets),
@@ -368,6 +371,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("cooldown", cooldown),
     ("freeze", freeze),
 )
+RULES = (*WANTING, *LIMITING)
 
 
 def _at(instant: datetime, now: datetime) -> str:

@@ -596,6 +596,11 @@ AT_ONE = schedule(window("0 13 * * *", timedelta(hours=1), lead=timedelta(minute
 RECHECKS: dict[str, tuple[Facts, datetime | None]] = {
     "nothing that time changes": (lacking(3), None),
     "the end of a cooldown": (lacking(4, purchase(1, asked=1, sent_at=NOW)), at(minutes=10)),
+    "no end of a cooldown, where nothing is lacking": (lacking(0, purchase(1, asked=1, sent_at=NOW)), None),
+    "no end of a cooldown that comes after a cap": (
+        lacking(4, purchase(1, asked=1, sent_at=NOW), overrides=(order("cap", 12),)),
+        at(hours=1),
+    ),
     "the end of a backoff": (lacking(3, failed(1, NOW)), at(minutes=5)),
     "the end of a busy cluster's pause": (lacking(3, refused("busy", ended_at=NOW)), at(seconds=30)),
     "the end of a freeze": (lacking(3, overrides=(order("freeze"),)), at(hours=1)),

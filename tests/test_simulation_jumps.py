@@ -27,7 +27,7 @@ from autoscaler.simulation import (
 from tests.build import NOW, budget, headroom, order, per_worker, policy, schedule, setpoint, steps, window
 
 MINUTE = timedelta(minutes=1)
-TICKS = 150
+TICKS = 100
 STEPS = st.sampled_from([timedelta(seconds=30), MINUTE, 7 * MINUTE, timedelta(hours=5)])
 
 CHECKS = st.lists(
@@ -141,7 +141,7 @@ def orders(draw: st.DrawFn, load: Load) -> tuple[Override, ...]:
     return tuple(made)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.data())
 def test_jumping_changes_no_decision_and_no_purchase(data: st.DataObject) -> None:
     of = data.draw(POLICIES)

@@ -224,8 +224,8 @@ class SimulatedCloud:
         self._machines += [machine for machine in machines if machine.joins != NEVER]
         self._changes_at(order.ends)
         for machine in machines:
-            self._changes_at(machine.joins)
-            self._changes_at(machine.ends)
+            for tick in (machine.joins, machine.serves, machine.ends):
+                self._changes_at(tick)
         if terms.auto_renew and joined:
             for at in self._renewals(machines[0]):
                 self._changes_at(self._after(at))

@@ -16,7 +16,7 @@ from fractions import Fraction
 from math import isnan
 from sys import float_info
 
-from autoscaler.decision import Decision, Evaluation, decide, standing
+from autoscaler.decision import Evaluation, decide, missing, recheck_at
 from autoscaler.facts import Draft, Facts, Reason
 from autoscaler.ledger.sightings import GONE_AFTER
 from autoscaler.model import Capacity, Gap, Outcome, Run
@@ -30,7 +30,7 @@ from autoscaler.strategy import Wish, evaluate
 from autoscaler.supply import Supply
 
 # Ticks compared at once: few where a stretch may end soon, many in a long one.
-_FIRST_CHUNK, _LARGEST_CHUNK = 64, 8192
+_FIRST_CHUNK, _LARGEST_CHUNK = 256, 8192
 # A demand that no reading comes near, for a window in which nothing held demand back.
 _ABOVE_ALL = Fraction(10**12)
 _NO, _YES = b"\x00", b"\x01"
@@ -68,7 +68,8 @@ class _Jumps:
         self._readings = course.readings
         self._stretches: list[_Stretch] = []
         self._starts: list[int] = []
-        self._turned = -1
+        self._turned = -1  # the newest tick the cloud was looked at
+        self._stirred = 0  # the next tick at which the facts themselves may change
         window, step = course.policy.stabilization_window, course.load.step
         self._window = -(-window // step)  # ticks whose demand counts, the current one included; 0: no window
         required = {check.name for check in course.policy.checks if not isinstance(check, Schedule) and check.required}
@@ -85,22 +86,28 @@ class _Jumps:
 
     def go_on(self, tick: int) -> int:
         """Decide from ``tick`` until something changes; the tick at which it does."""
-        moved = self._turn_to(tick)
-        facts = self._course.facts()
-        facts = replace(facts, history=replace(facts.history, runs=()))
-        bare = decide(facts)
-        supply, fleet = standing(facts)
-        stretch = _Stretch(tick, facts, self._course.conditions(fleet), supply)
+        facts, moved = self._facts(tick)
+        draft = missing(facts)
+        given = self._course.conditions(draft.fleet)
+        stretch = _Stretch(tick, facts, given, draft.supply)
         self._stretches.append(stretch)
         self._starts.append(tick)
-        end = tick + 1 if moved else min(self._changes(facts, bare))
-        end = min(max(end, tick + 1), self._load.ticks)
-        if bare.reason in (Reason.ENOUGH, Reason.GAP):
+        self._stirred = tick + 1 if moved else max(tick + 1, min(self._stirs(facts)))
+        recheck = recheck_at(draft, facts)
+        end = self._stirred if recheck is None else min(self._stirred, self._after(recheck))
+        if draft.reason in (Reason.ENOUGH, Reason.GAP):
             return self._scan(stretch, end)
         # Something else than load decides: a target not reached, an order, workers that cannot be counted.
-        stretch.needed, stretch.needed_until = bare.reason, end
         end, _ = self._need(stretch, tick, end)
         return end
+
+    def _facts(self, tick: int) -> tuple[Facts, bool]:
+        """What is known at a tick but for readings and runs, and whether a purchase moved on at it."""
+        if tick < self._stirred:  # time alone has passed
+            return replace(self._stretches[-1].facts, now=self._load.at(tick)), False
+        moved = self._turn_to(tick)
+        facts = self._course.facts()
+        return replace(facts, history=replace(facts.history, runs=())), moved
 
     def _turn_to(self, tick: int) -> bool:
         # A look tells when a worker was last seen ready only if there was one right before.
@@ -110,14 +117,12 @@ class _Jumps:
         self._turned = tick
         return self._course.settle()
 
-    def _changes(self, facts: Facts, bare: Decision) -> Iterator[int]:
-        """The ticks at which something besides the readings may change."""
+    def _stirs(self, facts: Facts) -> Iterator[int]:
+        """The ticks at which the facts themselves may change, besides the readings."""
         yield self._load.ticks
         yield self._course.cloud.next_change()
         later = bisect_right(self._edges, self._starts[-1])
         yield from self._edges[later : later + 1]
-        if bare.recheck_at is not None:
-            yield self._after(bare.recheck_at)
         for purchase in facts.history.purchases:
             yield from (self._after(at) for at in moves_at(purchase) if at > facts.now)
         if isinstance(facts.capacity, Capacity):
@@ -182,6 +187,7 @@ class _Jumps:
             return until, False
         if self._turned < tick:
             self._turn_to(tick)
+        self._stirred = tick + 1
         facts = replace(self._course.facts(), readings=self._readings.at(tick, self._load.at(tick), stretch.given))
         decision = self._course.buy(facts, self._runs(tick)).decision
         assert decision.reason is stretch.needed, f"{decision.reason} where {stretch.needed} was foreseen"
@@ -282,7 +288,7 @@ class _Jumps:
             (check.name, evaluate(check, reading, given.fleet, headroom))
             for check, reading in zip(self._readings.checks, readings, strict=True)
         ]
-        draft = Draft(supply=stretch.supply, purchases=(), wishes=tuple(wishes))
+        draft = Draft(supply=stretch.supply, fleet=given.fleet, purchases=(), wishes=tuple(wishes))
         return demand(draft, stretch.facts).demand
 
     def _after(self, instant: datetime) -> int:
