@@ -6,6 +6,7 @@ from autoscaler import __version__
 from autoscaler.cli.policies import check, explain
 from autoscaler.cli.purchases import purchases
 from autoscaler.cli.records import decisions, status
+from autoscaler.cli.simulation import simulate
 from autoscaler.cli.testing import test
 from autoscaler.cli.work import demo, run
 
@@ -27,5 +28,5 @@ def main() -> None:
     """
 
 
-for command in (run, demo, check, test, explain, status, decisions, purchases):
+for command in (run, demo, check, test, simulate, explain, status, decisions, purchases):
     main.add_command(command)
