@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from fractions import Fraction
 from itertools import accumulate
 from math import floor
@@ -53,14 +53,14 @@ def _room(budget: Budget, policy: str, purchases: Sequence[Purchase], terms: Ter
     one = [(now, Fraction(1))]
     if of_money:
         one = [
-            (at, (terms.price or 0) * Fraction(months)) for at, months in _billings(terms, now, now - per, now + per)
+            (at, (terms.price or Fraction(0)) * months) for at, months in _billings(terms, now, now - per, now + per)
         ]
     tightest: Room | None = None
     # What a window holds grows only where something enters it: windows that end at such an instant are enough.
     for end in sorted({now, *times[bisect_right(times, now) : bisect_left(times, now + per)], *(at for at, _ in one)}):
         taken = sums[bisect_right(times, end)] - sums[bisect_right(times, end - per)]
         each = sum(amount for at, amount in one if at <= end)
-        left = max(0, floor((limit - taken) / each)) if each else floor(limit)
+        left = max(0, (limit - taken) // each) if each else floor(limit)
         if tightest is None or (left, -taken) < (tightest.workers, -tightest.committed):
             tightest = Room(budget, left, taken, None)
     assert tightest is not None
@@ -69,13 +69,15 @@ def _room(budget: Budget, policy: str, purchases: Sequence[Purchase], terms: Ter
     if of_money and terms.auto_renew:
         # The renewals of a worker bought later are due later, to the time of day, and months differ in length: they
         # pass a commitment at its time of day, and the end of the window at midnight.
-        changes += [_next_time_of_day(instant, now) for instant in (datetime.min, *edges)]
+        changes.append(_next_time_of_day({time.min, *(instant.time() for instant in edges)}, now))
     return replace(tightest, changes_at=min(changes, default=None))
 
 
-def _next_time_of_day(of: datetime, now: datetime) -> datetime:
-    today = now.replace(hour=of.hour, minute=of.minute, second=of.second, microsecond=of.microsecond)
-    return today if today > now else today + timedelta(days=1)
+def _next_time_of_day(times: set[time], now: datetime) -> datetime:
+    """The next instant after ``now`` that is at one of these times of the day."""
+    today = [at for at in times if at > now.time()]
+    upcoming = datetime.combine(now.date(), min(today or times), now.tzinfo)
+    return upcoming if today else upcoming + timedelta(days=1)
 
 
 def _counts(budget: Budget, policy: str, purchase: Purchase) -> bool:
@@ -95,7 +97,7 @@ def _commitments(
             yield bought_at, Fraction(count)
     elif count and price is not None:
         for at, months in _billings(purchase.terms, bought_at, after, before):
-            yield at, (count if at == bought_at else _renewing(purchase, at)) * price * months
+            yield at, price * (months * (count if at == bought_at else _renewing(purchase, at)))
 
 
 def _renewing(purchase: Purchase, at: datetime) -> int:
