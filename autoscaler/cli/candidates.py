@@ -1,19 +1,26 @@
 """What ``simulate`` puts side by side: policies and their variants, each with its course and its figures in words."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
-from statistics import median
+from statistics import median_high
 
-from autoscaler.cli.output import NOTHING, count, instant, length
+from autoscaler.cli.output import NOTHING, instant, length
 from autoscaler.facts import Reason
 from autoscaler.policy import Policy
 from autoscaler.simulation import Simulation
-from autoscaler.simulation.figures import Figures, Held, Shortage
+from autoscaler.simulation.figures import Figures, Shortage
 
-Row = tuple[str, tuple[str, ...]]
-"""What is told, and how each candidate does."""
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that is told of every candidate."""
+
+    title: str
+    cells: tuple[str, ...]  # a number or a time each, with NOTHING where there is none
+    part: bool = False  # of what the row above tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,29 +32,46 @@ class Candidate:
     policy: Policy
     simulation: Simulation
     figures: Figures
+    needs: "array[int]"  # workers that load needed, evaluation by evaluation
     started: str  # who says how many workers there were at the start
 
 
 def figure_rows(candidates: Sequence[Candidate]) -> list[Row]:
     """The figures that are worth a look, a row each; one that says nothing of any candidate is left out."""
+    currency = next((candidate.policy.currency for candidate in candidates if candidate.policy.currency), None)
+    money = "money" if currency is None else currency
+
+    def row(title: str, tell: Callable[[Figures], str], part: bool = True) -> Row:
+        return Row(title, tuple(tell(candidate.figures) for candidate in candidates), part)
+
     rows = [
-        ("bought", [_bought(candidate.figures) for candidate in candidates]),
-        ("committed", [_committed(candidate) for candidate in candidates]),
-        ("paid for", [_paid(candidate.figures) for candidate in candidates]),
-        ("most serving", [str(candidate.figures.peak_serving) for candidate in candidates]),
-        ("load short", [_short(candidate) for candidate in candidates]),
-        ("short by", [_short_by(candidate.figures) for candidate in candidates]),
-        ("longest", [_longest(candidate.figures) for candidate in candidates]),
-        ("caught up in", [_caught_up(candidate.figures) for candidate in candidates]),
-        ("terms that lapse", [_lapses(candidate.figures) for candidate in candidates]),
+        row("workers bought", lambda f: str(f.bought), part=False),
+        row("purchases", lambda f: str(f.purchases)),
+        row("never arrived", lambda f: str(f.bought - f.arrived) if f.bought - f.arrived else NOTHING),
+        row(f"{money} committed", lambda f: NOTHING if f.money is None else amount(f.money), part=False),
+        row("of it renewals", lambda f: amount(f.money_renewed) if f.money_renewed else NOTHING),
+        row("node-hours paid for", lambda f: f"{float(f.node_hours):,.0f}", part=False),
+        row("most workers paid for", lambda f: str(f.peak_paid)),
+        row("most workers serving", lambda f: str(f.peak_serving)),
+        row("load short for", lambda f: length(f.short_for) if f.shortages else "never", part=False),
+        Row("of the time", tuple(map(_share_short, candidates)), part=True),
+        row("times", lambda f: str(len(f.shortages)) if f.shortages else NOTHING),
+        row("half of them caught up within", lambda f: _half(f.shortages)),
+        row("longest", lambda f: length(f.longest_shortage) if f.shortages else NOTHING),
+        row("began", lambda f: instant(_longest(f).start_at)[:16] if f.shortages else NOTHING),
+        row("worst, workers short", lambda f: str(max(s.most for s in f.shortages)) if f.shortages else NOTHING),
+        row("worker-hours short", lambda f: _hours(f.short_worker_time) if f.shortages else NOTHING),
+        row("not caught up at the end", lambda f: "yes" if f.shortages and not f.shortages[-1].caught_up else NOTHING),
+        row("workers whose term lapses", lambda f: str(sum(each.workers for each in f.lapses) or NOTHING), part=False),
+        row("the first on", lambda f: instant(f.lapses[0].at)[:16] if f.lapses else NOTHING),
     ]
-    return [(title, tuple(cells)) for title, cells in rows if any(cell != NOTHING for cell in cells)]
+    return [each for each in rows if any(cell != NOTHING for cell in each.cells)]
 
 
 def held_rows(candidates: Sequence[Candidate]) -> list[Row]:
-    """What kept each candidate from buying, by reason, and how much of that while load was short."""
+    """What kept each candidate from buying: how many times, and of those while load was short."""
     reasons = dict.fromkeys(held.reason for candidate in candidates for held in candidate.figures.held)
-    return [(reason.value, tuple(_held(candidate, reason) for candidate in candidates)) for reason in reasons]
+    return [Row(reason.value, tuple(_held(candidate, reason) for candidate in candidates)) for reason in reasons]
 
 
 def purchases_of(candidate: Candidate) -> list[tuple[datetime, int, str]]:
@@ -63,74 +87,29 @@ def amount(money: Fraction) -> str:
     return f"{float(money):,.2f}"
 
 
-def hours(time: timedelta) -> str:
-    """Workers × time."""
-    return f"{time / timedelta(hours=1):,.1f} worker-hours"
-
-
-def _bought(figures: Figures) -> str:
-    if not figures.purchases:
-        return "nothing"
-    missing = f", {figures.arrived} came" if figures.arrived < figures.bought else ""
-    return f"{figures.bought} in {count(figures.purchases, 'purchase')}{missing}"
-
-
-def _committed(candidate: Candidate) -> str:
-    figures = candidate.figures
-    if figures.money is None:
-        return NOTHING
-    renewed = f", {amount(figures.money_renewed)} of it renewals" if figures.money_renewed else ""
-    return f"{amount(figures.money)} {candidate.policy.currency or ''}".rstrip() + renewed
-
-
-def _paid(figures: Figures) -> str:
-    return f"{float(figures.node_hours):,.0f} node-hours, at most {figures.peak_paid}"
-
-
-def _short(candidate: Candidate) -> str:
+def _share_short(candidate: Candidate) -> str:
     figures, load = candidate.figures, candidate.simulation.load
-    if not figures.shortages:
-        return "never"
     share = 100 * figures.short_for / (load.end_at - load.start_at)
-    return f"{length(figures.short_for)} in {count(len(figures.shortages), 'time')}, {_percent(share)}"
+    return NOTHING if not figures.shortages else f"{share:.1f} %" if share >= 0.05 else "under 0.1 %"
 
 
-def _percent(share: float) -> str:
-    return f"{share:.1f} %" if share >= 0.1 else "under 0.1 %"
+def _longest(figures: Figures) -> Shortage:
+    return max(figures.shortages, key=lambda each: each.lasted)
 
 
-def _short_by(figures: Figures) -> str:
-    if not figures.shortages:
-        return NOTHING
-    most = max(shortage.most for shortage in figures.shortages)
-    return f"at most {count(most, 'worker')}, {hours(figures.short_worker_time)}"
+def _half(shortages: Sequence[Shortage]) -> str:
+    """The median of the times it took to catch up, the greater of two."""
+    times = sorted(shortage.lasted for shortage in shortages if shortage.caught_up)
+    return length(median_high(times)) if times else NOTHING
 
 
-def _longest(figures: Figures) -> str:
-    if not figures.shortages:
-        return NOTHING
-    shortage: Shortage = max(figures.shortages, key=lambda each: each.lasted)
-    open_end = "" if shortage.caught_up else ", not caught up"
-    return f"{length(shortage.lasted)} from {instant(shortage.start_at)}{open_end}"
-
-
-def _caught_up(figures: Figures) -> str:
-    times = sorted(shortage.lasted for shortage in figures.shortages if shortage.caught_up)
-    return f"{length(median(times))} by half of the times" if times else NOTHING
-
-
-def _lapses(figures: Figures) -> str:
-    if not figures.lapses:
-        return NOTHING
-    first = figures.lapses[0]
-    more = f", in {count(len(figures.lapses), 'time')}" if len(figures.lapses) > 1 else ""
-    workers = sum(lapse.workers for lapse in figures.lapses)
-    return f"{count(workers, 'worker')} from {instant(first.at)} on{more}"
+def _hours(time: timedelta) -> str:
+    return f"{time / timedelta(hours=1):,.1f}"
 
 
 def _held(candidate: Candidate, reason: Reason) -> str:
-    held: Held | None = next((each for each in candidate.figures.held if each.reason is reason), None)
+    held = next((each for each in candidate.figures.held if each.reason is reason), None)
     if held is None:
         return NOTHING
-    short = f", {held.times_short} while short ({length(held.lasted_short)})" if held.times_short else ""
-    return f"{count(held.times, 'time')}{short}"
+    short = f", {held.times_short} short for {length(held.lasted_short)}" if held.times_short else ""
+    return f"{held.times}{short}"

@@ -5,19 +5,18 @@ from itertools import pairwise
 
 import click
 
-from autoscaler.simulation import Simulation
-from autoscaler.simulation.figures import needed
+from autoscaler.cli.candidates import Candidate
 
 _ROWS = 8
 _SERVES, _SHORT, _SPARE = "█", "▓", "░"
 
 
-def course_chart(simulation: Simulation, width: int) -> Iterator[str]:
+def course_chart(candidate: Candidate, width: int) -> Iterator[str]:
     """Lines, the highest first. A column is a stretch of time: the most that load needed in it, the fewest that served.
 
     █ is load that was carried, ▓ load that was short of workers, ░ workers to spare.
     """
-    wants, serves = _columns(simulation, max(20, width - 10))
+    wants, serves = _columns(candidate, max(20, width - 10))
     top = max(*wants, *serves, 1)
     step = top / _ROWS
     for row in range(_ROWS, 0, -1):
@@ -25,14 +24,13 @@ def course_chart(simulation: Simulation, width: int) -> Iterator[str]:
         cells = [_cell(want, serve, low, high) for want, serve in zip(wants, serves, strict=True)]
         label = f"{high:.0f}" if row in (_ROWS, _ROWS // 2) else ""
         yield f"{label:>6} ┤" + "".join(_painted(cells))
-    load = simulation.load
+    load = candidate.simulation.load
     begin, end = f"{load.start_at:%Y-%m-%d %H:%M}", f"{load.end_at:%Y-%m-%d %H:%M}"
     yield " " * 8 + begin + end.rjust(len(wants) - len(begin))
 
 
-def _columns(simulation: Simulation, width: int) -> tuple[list[int], list[int]]:
-    load, levels = simulation.load, simulation.levels
-    takes = needed(simulation.policy, load)
+def _columns(candidate: Candidate, width: int) -> tuple[list[int], list[int]]:
+    load, levels, takes = candidate.simulation.load, candidate.simulation.levels, candidate.needs
     width = min(width, load.ticks)
     bounds = [load.ticks * number // width for number in range(width + 1)]
     wants, serves, level = [], [], 0

@@ -11,7 +11,7 @@ from autoscaler.cli.output import json_option
 _LAST = timedelta(days=30)
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
@@ -24,7 +24,7 @@ class _Duration(click.ParamType):
         return duration if duration else self.fail("0s is too short; write it like 1h30m", param, ctx)
 
 
-class _Instant(click.ParamType):
+class _Instant(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
@@ -35,7 +35,7 @@ class _Instant(click.ParamType):
         return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
-class _Share(click.ParamType):
+class _Share(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
     name = "share"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
@@ -47,7 +47,7 @@ class _Share(click.ParamType):
         return float(share)
 
 
-class _Join(click.ParamType):
+class _Join(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
     name = "delay"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:

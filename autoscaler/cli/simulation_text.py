@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from string import ascii_uppercase
 
 import click
 
@@ -10,7 +12,8 @@ from autoscaler.cli.course_chart import course_chart
 from autoscaler.cli.output import NOTHING, count, instant, length, print_table
 from autoscaler.cli.trial import Trial
 
-_WIDEST_CHART = 110
+_WIDEST = 110  # columns of a chart
+_LONGEST_TITLE = 24  # of a column; longer ones are letters, told above
 _MOST_PURCHASES = 12  # told one by one
 _MOST_CHARTS = 4
 
@@ -20,48 +23,64 @@ def echo_trial(trial: Trial) -> None:
     candidates = trial.candidates
     for line in _introduction(candidates):
         click.echo(line)
-    names = [candidate.name for candidate in candidates] + [f"daemon: {name}" for name in trial.past]
+    names = [*(candidate.name for candidate in candidates), *(f"daemon: {name}" for name in trial.past)]
+    titles = names
+    if len(names) > 1 and max(map(len, names)) > _LONGEST_TITLE:
+        titles = list(ascii_uppercase[: len(names)]) if len(names) <= 26 else [str(n) for n in range(1, len(names) + 1)]
+        click.echo()
+        for title, name in zip(titles, names, strict=True):
+            click.echo(f"  {title}  {name}")
     click.echo()
-    print_table(["", *names], [(title, *cells) for title, cells in comparison(trial)])
+    print_table(["", *titles], [("  " * row.part + row.title, *row.cells) for row in comparison(trial)], numbers=True)
     held = held_comparison(trial)
     if held:
-        click.echo("\nWhat held")
-        print_table(["", *names], [(title, *cells) for title, cells in held])
-    for candidate in candidates[:_MOST_CHARTS]:
-        click.echo(f"\n{candidate.name}: workers that load needed (█ served, ▓ short), workers to spare (░)")
-        width = min(shutil.get_terminal_size((100, 24)).columns, _WIDEST_CHART)
-        for line in course_chart(candidate.simulation, width):
+        click.echo()
+        print_table(["held, times", *titles], [(row.title, *row.cells) for row in held], numbers=True)
+    _echo_courses(candidates)
+
+
+def _echo_courses(candidates: Sequence[Candidate]) -> None:
+    """A chart and the purchases of each; of those with the same course one alone."""
+    courses: dict[tuple[object, ...], list[Candidate]] = {}
+    for candidate in candidates:
+        course = candidate.simulation.levels, candidate.needs.tobytes()
+        courses.setdefault(course, []).append(candidate)
+    width = min(shutil.get_terminal_size((100, 24)).columns, _WIDEST)
+    for together in list(courses.values())[:_MOST_CHARTS]:
+        first, *others = together
+        alike = f", and so {', '.join(other.name for other in others)}" if others else ""
+        click.echo(f"\n{first.name}{alike}: workers that load needed, served (█) and short (▓), and to spare (░)")
+        for line in course_chart(first, width):
             click.echo(line)
-        click.echo(f"  bought: {_purchases(candidate)}")
-    if len(candidates) > _MOST_CHARTS:
-        click.echo(f"\nCharts of the other {len(candidates) - _MOST_CHARTS} are in --report.")
+        click.echo(click.wrap_text(f"bought {_purchases(first)}", width, "        ", "        "))
+    if len(courses) > _MOST_CHARTS:
+        click.echo(f"\nThe charts of {len(courses) - _MOST_CHARTS} more are in --report.")
 
 
 def comparison(trial: Trial) -> list[Row]:
     """The figures of every candidate, and of the daemon where that was asked for."""
     rows = [
-        (title, (*cells, *(_past_cell(trial, title, name) for name in trial.past)))
-        for title, cells in figure_rows(trial.candidates)
+        replace(row, cells=(*row.cells, *(_past_cell(trial, row.title, name) for name in trial.past)))
+        for row in figure_rows(trial.candidates)
     ]
     if trial.optima:
-        cheapest = [_cheapest(candidate, trial) for candidate in trial.candidates]
-        rows.append(("cheapest possible", (*cheapest, *(NOTHING for _ in trial.past))))
+        rows += _cheapest(trial)
     return rows
 
 
 def held_comparison(trial: Trial) -> list[Row]:
     """What kept every candidate from buying, and the daemon where that was asked for."""
-    rows = dict(held_rows(trial.candidates))
+    rows = {row.title: row.cells for row in held_rows(trial.candidates)}
     for past in trial.past.values():
         for reason in past.reasons:
             rows.setdefault(reason.value, tuple(NOTHING for _ in trial.candidates))
     told = {
-        (name, reason.value): f"{count(times, 'time')} ({length(past.lasted[reason])})"
+        (name, reason.value): f"{times} for {length(past.lasted[reason])}"
         for name, past in trial.past.items()
         for reason, times in past.reasons.items()
     }
     return [
-        (reason, (*cells, *(told.get((name, reason), NOTHING) for name in trial.past)))
+        Row(reason, (*cells, *(told.get((name, reason), NOTHING) for name in trial.past)))
         for reason, cells in rows.items()
     ]
 
@@ -116,20 +135,25 @@ def _purchases(candidate: Candidate) -> str:
 
 def _past_cell(trial: Trial, title: str, name: str) -> str:
     past = trial.past[name]
-    match title:
-        case "bought":
-            return f"{past.bought} in {count(len(past.purchases), 'purchase')}" if past.purchases else "nothing"
-        case "most serving":
-            return NOTHING if past.peak_serving is None else str(past.peak_serving)
-        case _:
-            return NOTHING
+    known = {
+        "workers bought": str(past.bought),
+        "purchases": str(len(past.purchases)),
+        "most workers serving": NOTHING if past.peak_serving is None else str(past.peak_serving),
+    }
+    return known.get(title, NOTHING)
 
 
-def _cheapest(candidate: Candidate, trial: Trial) -> str:
-    best = trial.optima[candidate.name]
-    terms = count(best.workers, "worker term")
-    if best.money is None or candidate.figures.money is None:
-        return terms
-    spent = candidate.figures.money
-    compared = f", {100 * float(spent / best.money - 1):+.0f} % spent" if best.money else ""
-    return f"{amount(best.money)} {candidate.policy.currency or ''}".rstrip() + f", {terms}{compared}"
+def _cheapest(trial: Trial) -> Iterator[Row]:
+    """How far each candidate is from buying with perfect knowledge."""
+    nothing = tuple(NOTHING for _ in trial.past)
+    best = [trial.optima[candidate.name] for candidate in trial.candidates]
+    spent = [candidate.figures.money for candidate in trial.candidates]
+    money = tuple(NOTHING if each.money is None else amount(each.money) for each in best)
+    yield Row("cheapest possible, worker terms", (*(str(each.workers) for each in best), *nothing))
+    if any(cell != NOTHING for cell in money):
+        more = tuple(
+            NOTHING if not each.money or was is None else f"{100 * float(was / each.money - 1):+.0f} %"
+            for each, was in zip(best, spent, strict=True)
+        )
+        yield Row("its price", (*money, *nothing), part=True)
+        yield Row("spent beyond it", (*more, *nothing), part=True)

@@ -13,7 +13,7 @@ from autoscaler.cli.policies import chosen
 from autoscaler.policy import Policy, PrometheusServer
 from autoscaler.settings import Settings
 from autoscaler.simulation import Load, Market, simulate
-from autoscaler.simulation.figures import figures
+from autoscaler.simulation.figures import figures, needed
 from autoscaler.simulation.grid import ready_at_start
 from autoscaler.simulation.optimum import Optimum, OptimumUnavailable, optimum
 from autoscaler.simulation.variants import VariantError, variant
@@ -103,7 +103,8 @@ def _simulated(draft: _Draft, load: Load, market: Market, wanted: Wanted, progre
     ready, started = ready_at_start(draft.policy, load, wanted.ready)
     told = partial(progress.tell, f"simulating {draft.name}")
     simulation = simulate(draft.policy, load, market, ready=ready, progress=told)
-    return Candidate(draft.name, draft.changes, draft.policy, simulation, figures(simulation), started)
+    needs = needed(simulation.policy, load)
+    return Candidate(draft.name, draft.changes, draft.policy, simulation, figures(simulation), needs, started)
 
 
 def _optimum(candidate: Candidate, progress: Progress) -> Optimum:
