@@ -121,6 +121,11 @@ def _billings(terms: Terms, bought_at: datetime, after: datetime, before: dateti
         months += terms.auto_renew_period
 
 
+def payments(purchase: Purchase, before: datetime) -> Iterator[tuple[datetime, Fraction]]:
+    """What a purchase commits until an instant, and when: at the purchase, then at each renewal; no price, nothing."""
+    yield from _commitments(purchase, True, purchase.reserved_at - timedelta(microseconds=1), before)
+
+
 def money_of(purchase: Purchase) -> Fraction | None:
     """What a purchase commits at once: count × price × months; None: its policy names no price."""
     price = purchase.terms.price

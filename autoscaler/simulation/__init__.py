@@ -1,6 +1,7 @@
 """Simulation: the live rules over recorded load, a ledger in lists, and a clock that is a loop."""
 
 from autoscaler.simulation.engine import Progress, evaluations, simulate
+from autoscaler.simulation.figures import Figures, Held, Shortage, figures, needed
 from autoscaler.simulation.load import Load, carried, exact
 from autoscaler.simulation.market import (
     FOREIGN,
@@ -15,6 +16,7 @@ from autoscaler.simulation.market import (
     ReadingFault,
     WorkerFault,
 )
+from autoscaler.simulation.optimum import Optimum, OptimumUnavailable, optimum
 from autoscaler.simulation.result import Level, Simulation, Tenure
 from autoscaler.simulation.spans import Span, Spans
 
@@ -25,13 +27,18 @@ __all__ = [
     "ClusterFault",
     "Fate",
     "Fault",
+    "Figures",
+    "Held",
     "JoinDelay",
     "Level",
     "Load",
     "Market",
+    "Optimum",
+    "OptimumUnavailable",
     "Progress",
     "PurchaseFault",
     "ReadingFault",
+    "Shortage",
     "Simulation",
     "Span",
     "Spans",
@@ -40,5 +47,8 @@ __all__ = [
     "carried",
     "evaluations",
     "exact",
+    "figures",
+    "needed",
+    "optimum",
     "simulate",
 ]
