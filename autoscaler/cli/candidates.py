@@ -35,6 +35,11 @@ class Candidate:
     needs: "array[int]"  # workers that load needed, evaluation by evaluation
     started: str  # who says how many workers there were at the start
 
+    @property
+    def course(self) -> tuple[object, ...]:
+        """What a chart of it shows: equal for those that came to the same."""
+        return self.simulation.levels, tuple(purchases_of(self)), self.needs.tobytes()
+
 
 def figure_rows(candidates: Sequence[Candidate]) -> list[Row]:
     """The figures that are worth a look, a row each; one that says nothing of any candidate is left out."""

@@ -1,6 +1,7 @@
 """A trial as one HTML page: charts, the comparison, what held, the policies. No script, and nothing from elsewhere."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import StringIO
@@ -34,6 +35,7 @@ class _Section:
 
     name: str
     summary: str
+    same_as: str  # another, shown before, with the same course; empty: none
     overridden: bool  # whether people gave orders
     charts: tuple[Markup, ...]  # the same, wide and narrow
     close_up: tuple[Markup, ...]  # around the longest shortage; empty without one
@@ -66,6 +68,7 @@ def report(trial: Trial) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     names = [*(candidate.name for candidate in trial.candidates), *(f"daemon: {name}" for name in trial.past)]
     policies = list(dict.fromkeys(candidate.policy.name for candidate in trial.candidates))
     return environment.get_template("report.html").render(
@@ -74,22 +77,30 @@ def report(trial: Trial) -> str:
         names=names,
         rows=comparison(trial),
         held=held_comparison(trial),
-        sections=[_section(candidate) for candidate in trial.candidates],
+        sections=list(_sections(trial.candidates)),
         version=__version__,
     )
 
 
-def _section(candidate: Candidate) -> _Section:
+def _sections(candidates: Sequence[Candidate]) -> Iterator[_Section]:
+    shown: dict[tuple[object, ...], str] = {}
+    for candidate in candidates:
+        same_as = shown.setdefault(candidate.course, candidate.name)
+        yield _section(candidate, "" if same_as == candidate.name else same_as)
+
+
+def _section(candidate: Candidate, same_as: str) -> _Section:
     simulation, figures = candidate.simulation, candidate.figures
     load = simulation.load
-    worst = sorted(figures.shortages, key=lambda each: (-each.lasted, each.start_at))
+    worst = [] if same_as else sorted(figures.shortages, key=lambda each: (-each.lasted, each.start_at))
     close_up, close_up_title = _close_up(candidate, worst[0]) if worst else ((), "")
-    purchases = tuple(_purchases(candidate))
+    purchases = () if same_as else tuple(_purchases(candidate))
     return _Section(
         name=candidate.name,
         summary=_summary(candidate),
+        same_as=same_as,
         overridden=bool(simulation.overrides),
-        charts=_drawn(candidate, load.start_at, load.end_at, "over the whole time"),
+        charts=() if same_as else _drawn(candidate, load.start_at, load.end_at, "over the whole time"),
         close_up=close_up,
         close_up_title=close_up_title,
         purchases=purchases[:_MOST_PURCHASES],
@@ -219,6 +230,11 @@ def _shortage(shortage: Shortage) -> tuple[str, str, str, str]:
     lasted = length(shortage.lasted) + ("" if shortage.caught_up else ", not caught up")
     time = f"{shortage.worker_time / timedelta(hours=1):,.1f}"
     return instant(shortage.start_at), lasted, str(shortage.most), time
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may go on in the next line after a dot, a dash or an equals sign."""
+    return Markup("<wbr>").join(re.findall(r"[^.=-]+[.=-]*|[.=-]+", name))
 
 
 def _policy_text(candidate: Candidate) -> str:

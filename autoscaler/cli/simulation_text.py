@@ -43,8 +43,7 @@ def _echo_courses(candidates: Sequence[Candidate]) -> None:
     """A chart and the purchases of each; of those with the same course one alone."""
     courses: dict[tuple[object, ...], list[Candidate]] = {}
     for candidate in candidates:
-        course = candidate.simulation.levels, candidate.needs.tobytes()
-        courses.setdefault(course, []).append(candidate)
+        courses.setdefault(candidate.course, []).append(candidate)
     width = min(shutil.get_terminal_size((100, 24)).columns, _WIDEST)
     for together in list(courses.values())[:_MOST_CHARTS]:
         first, *others = together
