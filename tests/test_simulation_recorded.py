@@ -56,6 +56,7 @@ def rows(*cells: str, every: int = 30, header: str = "time,sessions") -> str:
         pytest.param(
             "when,sessions\n2026-06-01T18:00:00Z,1\n2026-06-01T20:00:30+02:00,2\n", [1, 2], id="ISO times, any zone"
         ),
+        pytest.param("# one, two\n# three\n" + rows("1", "2"), [1, 2], id="remarks above the first line"),
         pytest.param("t,other,sessions\n0,x,1\n30,y,2\n", [1, 2], id="other columns may hold anything"),
         pytest.param(
             f"t,sessions\n{SECONDS},1\n{SECONDS + 30},2\n{SECONDS + 60},3\n{SECONDS + 300},4\n",
@@ -74,6 +75,7 @@ def test_rows_become_evaluations(tmp_path: Path, text: str, expected: list[float
         pytest.param("", "load.csv: is empty", id="nothing"),
         pytest.param("time,sessions\n", "load.csv: has no rows", id="a first line alone"),
         pytest.param("0,1\n30,2\n", "load.csv:1: begins with a value", id="no first line"),
+        pytest.param("# mine\n0,1\n30,2\n", "load.csv:2: begins with a value", id="no first line below a remark"),
         pytest.param("time;sessions\n0;1\n", "load.csv:1: has its columns apart by ;", id="semicolons"),
         pytest.param("time\tsessions\n0\t1\n", "load.csv:1: has its columns apart by tabs", id="tabs"),
         pytest.param("sessions\n1\n", "load.csv:1: has a single column", id="no time"),

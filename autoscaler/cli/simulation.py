@@ -130,8 +130,6 @@ def simulate(
         raise click.UsageError("--last is for Prometheus; of a file, --from and --to take a part")
     if last is not None and start_at is not None:
         raise click.UsageError("--last and --from both say where to begin: give one of them")
-    if file is not None and against_ledger:
-        raise click.UsageError("--against-ledger goes with the load that the daemon saw: leave out --load")
     if file is None:
         from autoscaler.clock import utc_now
 

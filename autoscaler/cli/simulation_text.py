@@ -16,6 +16,7 @@ _WIDEST = 110  # columns of a chart
 _LONGEST_TITLE = 24  # of a column; longer ones are letters, told above
 _MOST_PURCHASES = 12  # told one by one
 _MOST_CHARTS = 4
+_KEEP_TOGETHER = "\N{NO-BREAK SPACE}"
 
 
 def echo_trial(trial: Trial) -> None:
@@ -36,6 +37,8 @@ def echo_trial(trial: Trial) -> None:
     if held:
         click.echo()
         print_table(["held, times", *titles], [(row.title, *row.cells) for row in held], numbers=True)
+    for name in trial.unknown:
+        click.echo(f"\nThe ledger knows nothing of {name} in that time.")
     _echo_courses(candidates)
 
 
@@ -51,7 +54,8 @@ def _echo_courses(candidates: Sequence[Candidate]) -> None:
         click.echo(f"\n{first.name}{alike}: workers that load needed, served (█) and short (▓), and to spare (░)")
         for line in course_chart(first, width):
             click.echo(line)
-        click.echo(click.wrap_text(f"bought {_purchases(first)}", width, "        ", "        "))
+        told = click.wrap_text(f"bought {_purchases(first)}", width, "        ", "        ")
+        click.echo(told.replace(_KEEP_TOGETHER, " "))
     if len(courses) > _MOST_CHARTS:
         click.echo(f"\nThe charts of {len(courses) - _MOST_CHARTS} more are in --report.")
 
@@ -125,7 +129,7 @@ def _purchases(candidate: Candidate) -> str:
     if not made:
         return "nothing"
     told = [
-        f"{workers} on {at:%Y-%m-%d %H:%M}" + (f" ({state})" if state else "")
+        f"{workers} on {at:%Y-%m-%d %H:%M}".replace(" ", _KEEP_TOGETHER) + (f" ({state})" if state else "")
         for at, workers, state in made[:_MOST_PURCHASES]
     ]
     more = [f"and {count(len(made) - len(told), 'more purchase')}"] if len(made) > len(told) else []

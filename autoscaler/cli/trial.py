@@ -26,6 +26,7 @@ class Trial:
     candidates: tuple[Candidate, ...]  # each policy as it is, and after it its variants
     optima: Mapping[str, Optimum]  # by candidate; empty where none was asked for
     past: Mapping[str, Past]  # by policy, what the daemon did; empty where nobody asked
+    unknown: tuple[str, ...]  # policies of which the ledger knows nothing in that time, where somebody asked
 
     @classmethod
     def of(
@@ -49,7 +50,8 @@ class Trial:
             )
             optima = {candidate.name: _optimum(candidate, progress) for candidate in candidates if seeks_optimum}
         past = past_of(candidates, settings) if against_ledger else {}
-        return cls(candidates, optima, past)
+        names = dict.fromkeys(candidate.policy.name for candidate in candidates) if against_ledger else {}
+        return cls(candidates, optima, past, tuple(name for name in names if name not in past))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Recorded load out of CSV files: a time, and a column for each check by its name.
 
 The first column is the time, as unix seconds or as ISO 8601; ``<check>.over`` is how many workers a mean covered then,
-and ``ready`` how many carried load. An empty cell is a gap. A file is read in one pass, whatever its length: what is
-kept is the grid of evaluations, where each value holds until the next row.
+and ``ready`` how many carried load. An empty cell is a gap. Lines above the first that begin with # are remarks. A file
+is read in one pass, whatever its length: what is kept is the grid of evaluations, where each value holds until the next
+row.
 """
 
 import csv
@@ -97,7 +98,9 @@ class _Reading:
     def run(self, stream: TextIO, size: int, progress: Progress | None) -> list[Load]:
         rows = csv.reader(stream)
         try:
-            names = self._header(next(rows, None))
+            names = self._header(
+                next((row for row in rows if not (row and row[0].startswith("#"))), None), rows.line_num
+            )
             loads = self._loads(names, _counted(rows, stream, size, progress))
         except csv.Error as error:
             raise _refused(self._path, f"is not CSV: {error}", "write a row a line", rows.line_num) from None
@@ -107,20 +110,20 @@ class _Reading:
 
     # The first line
 
-    def _header(self, row: list[str] | None) -> dict[str, int]:
-        """The columns that some policy reads, by name."""
+    def _header(self, row: list[str] | None, line: int) -> dict[str, int]:
+        """The columns that some policy reads, by name, out of the first line that is no comment."""
         if not row or not any(cell.strip() for cell in row):
             raise _refused(self._path, "is empty", "write a first line with time and the checks, then a line a row")
         names = [cell.strip() for cell in row]
         if len(names) == 1:
             stand = next((mark for mark, sign in ((";", ";"), ("tabs", "\t")) if sign in names[0]), None)
             what = f"has its columns apart by {stand}" if stand else "has a single column"
-            raise _refused(self._path, what, "put commas between time and values", 1)
+            raise _refused(self._path, what, "put commas between time and values", line)
         for index, name in enumerate(names[1:], 1):
             if name and name in names[1:index]:
-                self._report(1, name, "is the name of two columns", "keep one of them")
+                self._report(line, name, "is the name of two columns", "keep one of them")
         if self._is_number(names[0]):
-            raise _refused(self._path, "begins with a value", "write a first line: time, and the names of checks", 1)
+            raise _refused(self._path, "begins with a value", "write a first line: time, and the names of checks", line)
         known = {name for policy in self._policies for name in columns_of(policy)}
         found = {name: index for index, name in enumerate(names) if index and name in known}
         queried = {
@@ -129,7 +132,7 @@ class _Reading:
         if not queried & found.keys() and queried:
             others = ", ".join(filter(None, names[1:6])) or "no others"
             what = f"has no column for {' or '.join(sorted(queried)[:6])}, only {others}"
-            raise _refused(self._path, what, "name a column in its first line like the check", 1)
+            raise _refused(self._path, what, "name a column in its first line like the check", line)
         self._unread = [name for name in names[1:] if name and name not in known]
         return found
 
