@@ -56,8 +56,9 @@ def opened(browser: Browser, report: Path, size: dict[str, int], scheme: str) ->
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(report.as_uri())
-    for fold in page.locator("details:not([open]) > summary").all():
-        fold.click()
+    folded = page.locator("details:not([open]) > summary")
+    while folded.count():
+        folded.first.click()
     return page, asked, complaints
 
 
