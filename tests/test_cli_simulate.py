@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 from autoscaler.cli import main
 from autoscaler.decision import Evaluation, decide
 from autoscaler.ledger import open_ledger
+from autoscaler.model import Override
 from autoscaler.policy.files import load_policies
-from tests.build import capacity, facts, history, reading, workers
+from tests.build import capacity, facts, history, order, reading, workers
 
 POLICY = """\
 cluster_id: C1
@@ -255,12 +256,12 @@ def test_two_workers_less_than_none_is_one_evaluation(folder: Path) -> None:
 
 
 @pytest.fixture
-def ledger_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[datetime, int]]], None]:
+def ledger_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Fills the ledger with evaluations of ``edge``, each at an instant and with its load, on five workers."""
     monkeypatch.setenv("AUTOSCALER_LEDGER", f"sqlite:///{folder}/ledger.db")
     [policy] = load_policies(folder / "policies").policies
 
-    def fill(evaluations: list[tuple[datetime, int]]) -> None:
+    def fill(evaluations: list[tuple[datetime, int]], *orders: Override) -> None:
         ledger = open_ledger(f"sqlite:///{folder}/ledger.db", clock=lambda: datetime.now(UTC))
         for at, load in evaluations:
             known = facts(
@@ -269,6 +270,7 @@ def ledger_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[t
                 readings=(reading(load),),
                 capacity=capacity(workers(5)),
                 history=history(),
+                overrides=orders,
             )
             ledger.record([Evaluation(known, decide(known))])
         ledger.close()
@@ -276,9 +278,7 @@ def ledger_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[t
     return fill
 
 
-def test_a_draft_beside_what_the_daemon_decided(
-    folder: Path, ledger_of: Callable[[list[tuple[datetime, int]]], None]
-) -> None:
+def test_a_draft_beside_what_the_daemon_decided(folder: Path, ledger_of: Callable[..., None]) -> None:
     ledger_of(
         [
             (START - timedelta(hours=1), 800),
@@ -301,9 +301,20 @@ def test_a_draft_beside_what_the_daemon_decided(
     assert re.search(r"\n +edge +daemon: edge\nworkers bought +8 +0\n", output)
 
 
-def test_a_daemon_that_did_nothing_in_that_time_is_said(
-    folder: Path, ledger_of: Callable[[list[tuple[datetime, int]]], None]
-) -> None:
+def test_a_daemon_that_did_nothing_in_that_time_is_said(folder: Path, ledger_of: Callable[..., None]) -> None:
     ledger_of([(START + timedelta(days=9), 800)])
     result = run("edge", "--load", "load.csv", "--against-ledger")
     assert (result.exit_code, "The ledger knows nothing of edge in that time." in result.output) == (0, True)
+
+
+def test_what_people_ordered_then_holds_for_the_draft_too(folder: Path, ledger_of: Callable[..., None]) -> None:
+    freeze = order("freeze", starts_at=START, ends_at=START + timedelta(hours=2))
+    ledger_of([(START + timedelta(minutes=30), 4000)], freeze)
+    found = first(simulated("--against-ledger", "--ready", "4"))
+    purchases = found["purchases"]
+    assert isinstance(purchases, list)
+    assert purchases[0]["at"] == "2026-06-01T02:00:00Z"
+    assert run("edge", "--load", "load.csv", "--against-ledger", "--report", "r.html").exit_code == 0
+    page = (folder / "r.html").read_text()
+    assert "order of a person" in page
+    assert "freeze by ana: derby tonight" in page

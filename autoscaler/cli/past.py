@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from autoscaler.cli.candidates import Candidate
 from autoscaler.clock import utc_now
 from autoscaler.facts import Reason
 from autoscaler.ledger import LedgerView, view_ledger
 from autoscaler.ledger.records import StoredDecision
-from autoscaler.model import Outcome, Purchase
+from autoscaler.model import Outcome, Override, Purchase
 from autoscaler.purchase import NOTHING_BOUGHT
 from autoscaler.settings import Settings
 
@@ -24,6 +23,7 @@ class Past:
     policy: str
     since: datetime  # the first decision known within that time; earlier ones have aged out
     purchases: tuple[Purchase, ...]  # oldest first
+    overrides: tuple[Override, ...]  # orders that its decisions rested on: they hold for the draft too
     reasons: Mapping[Reason, int]  # how many decisions that said something new had it
     lasted: Mapping[Reason, timedelta]  # from each such decision to the next
     peak_serving: int | None  # None: it was never known
@@ -34,28 +34,36 @@ class Past:
         return sum(purchase.asked for purchase in self.purchases if purchase.state not in NOTHING_BOUGHT)
 
 
-def past_of(candidates: Sequence[Candidate], settings: Settings) -> dict[str, Past]:
-    """What the daemon did for each policy in the time of its simulation. Raises LedgerError.
+def past_of(times: Mapping[str, tuple[datetime, datetime]], settings: Settings) -> dict[str, Past]:
+    """What the daemon did for each policy, by name, from one instant up to another. Raises LedgerError.
 
     A policy that the ledger knows nothing of in that time is left out.
     """
     ledger = view_ledger(settings.ledger().get_secret_value(), clock=utc_now)
     try:
         found: dict[str, Past] = {}
-        for candidate in candidates:
-            name, load = candidate.policy.name, candidate.simulation.load
-            if name not in found:
-                decisions = _decisions(ledger, name, load.start_at, load.end_at)
-                purchases = [
-                    purchase
-                    for purchase in reversed(ledger.purchases(policy=name, limit=None))
-                    if load.start_at <= purchase.reserved_at < load.end_at
-                ]
-                if decisions or purchases:
-                    found[name] = _past(name, decisions, tuple(purchases), load.end_at)
+        for name, (start_at, end_at) in times.items():
+            decisions = _decisions(ledger, name, start_at, end_at)
+            purchases = [
+                purchase
+                for purchase in reversed(ledger.purchases(policy=name, limit=None))
+                if start_at <= purchase.reserved_at < end_at
+            ]
+            if decisions or purchases:
+                found[name] = _past(name, decisions, tuple(purchases), _orders(ledger, decisions), end_at)
         return found
     finally:
         ledger.close()
+
+
+def _orders(ledger: LedgerView, decisions: Sequence[StoredDecision]) -> tuple[Override, ...]:
+    """The orders of people that these decisions rested on, by id, each as it was last known."""
+    orders: dict[int, Override] = {}
+    for stored in decisions:
+        evaluation = ledger.evaluation(stored.id)
+        if evaluation is not None:
+            orders.update((order.id, order) for order in evaluation.facts.overrides)
+    return tuple(orders[number] for number in sorted(orders))
 
 
 def _decisions(ledger: LedgerView, policy: str, start_at: datetime, end_at: datetime) -> list[StoredDecision]:
@@ -74,7 +82,13 @@ def _decisions(ledger: LedgerView, policy: str, start_at: datetime, end_at: date
         before_id = page[-1].id
 
 
-def _past(policy: str, decisions: Sequence[StoredDecision], purchases: tuple[Purchase, ...], end_at: datetime) -> Past:
+def _past(
+    policy: str,
+    decisions: Sequence[StoredDecision],
+    purchases: tuple[Purchase, ...],
+    overrides: tuple[Override, ...],
+    end_at: datetime,
+) -> Past:
     reasons, lasted = Counter[Reason](), dict[Reason, timedelta]()
     ends = [*(stored.decision.at for stored in decisions[1:]), end_at]
     for stored, until in zip(decisions, ends, strict=True):
@@ -84,4 +98,4 @@ def _past(policy: str, decisions: Sequence[StoredDecision], purchases: tuple[Pur
             lasted[decision.reason] = lasted.get(decision.reason, timedelta(0)) + (until - decision.at)
     known = [stored.decision.supply.serving for stored in decisions if stored.decision.supply is not None]
     since = decisions[0].decision.at if decisions else purchases[0].reserved_at
-    return Past(policy, since, purchases, reasons, lasted, max(known, default=None))
+    return Past(policy, since, purchases, overrides, reasons, lasted, max(known, default=None))

@@ -45,13 +45,15 @@ class Trial:
         drafts = _drafts(named, changes, settings)
         with progress_line() as progress:
             loads = _loads(drafts, file, settings, wanted, progress)
+            times = {draft.policy.name: (load.start_at, load.end_at) for draft, load in zip(drafts, loads, strict=True)}
+            past = past_of(times, settings) if against_ledger else {}
             candidates = tuple(
-                _simulated(draft, load, market, wanted, progress) for draft, load in zip(drafts, loads, strict=True)
+                _simulated(draft, load, market, wanted, past.get(draft.policy.name), progress)
+                for draft, load in zip(drafts, loads, strict=True)
             )
             optima = {candidate.name: _optimum(candidate, progress) for candidate in candidates if seeks_optimum}
-        past = past_of(candidates, settings) if against_ledger else {}
-        names = dict.fromkeys(candidate.policy.name for candidate in candidates) if against_ledger else {}
-        return cls(candidates, optima, past, tuple(name for name in names if name not in past))
+        unknown = tuple(name for name in times if name not in past) if against_ledger else ()
+        return cls(candidates, optima, past, unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,13 @@ def _loads(
     return [loads[number] for number in range(len(drafts))]
 
 
-def _simulated(draft: _Draft, load: Load, market: Market, wanted: Wanted, progress: Progress) -> Candidate:
+def _simulated(
+    draft: _Draft, load: Load, market: Market, wanted: Wanted, past: Past | None, progress: Progress
+) -> Candidate:
     ready, started = ready_at_start(draft.policy, load, wanted.ready)
     told = partial(progress.tell, f"simulating {draft.name}")
-    simulation = simulate(draft.policy, load, market, ready=ready, progress=told)
+    overrides = past.overrides if past is not None else ()
+    simulation = simulate(draft.policy, load, market, ready=ready, overrides=overrides, progress=told)
     needs = needed(simulation.policy, load)
     return Candidate(draft.name, draft.changes, draft.policy, simulation, figures(simulation), needs, started)
 

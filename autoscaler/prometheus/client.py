@@ -137,15 +137,19 @@ class Prometheus:
         """What each of ``questions`` came to at ``ticks`` instants, ``step`` apart from ``start_at`` on.
 
         Asked page by page, each within a minute: history takes longer than an evaluation may. A question with a page
-        that has no whole answer is a gap. ``told`` hears how many pages have come, and of how many.
+        that has no whole answer, twice, is a gap. ``told`` hears how many pages have come, and of how many.
         """
         courses: dict[Question, list[Course]] = {question: [] for question in questions}
         failed: dict[Question, Gap] = {}
         asked = list(pages(start_at, step, ticks))
         for number, page in enumerate(asked):
             told(number, len(asked))
-            left = [question for question in courses if question not in failed]
-            for question, answer in self._asked(left, partial(self._page, page), _PAGE_PATIENCE, _RANGES).items():
+            ask = partial(self._page, page)
+            answers = self._asked([each for each in courses if each not in failed], ask, _PAGE_PATIENCE, _RANGES)
+            # Once more what failed: history has no next evaluation that would ask again.
+            again = [question for question, answer in answers.items() if isinstance(answer, Gap)]
+            answers |= self._asked(again, ask, _PAGE_PATIENCE, _RANGES)
+            for question, answer in answers.items():
                 if isinstance(answer, Gap):
                     failed[question] = answer
                 else:

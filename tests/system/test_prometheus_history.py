@@ -35,6 +35,7 @@ def history(prometheus: PrometheusServer) -> Iterator[Prometheus]:
     edge.close()
 
 
+@pytest.mark.timeout(240)  # three series of 43,200 instants
 def test_a_month_at_a_minute(history: Prometheus) -> None:
     one, total = Question("month_load", MAX_AGE), Question("sum(month_load)", MAX_AGE)
     single, summed = history.read_course([one, total], START, MINUTE, TICKS, lambda *_: None)
