@@ -44,6 +44,8 @@ def backup(file: Path) -> None:
 
     if not url.startswith("sqlite"):
         raise click.UsageError(_other_copies(url, file))
+    if file.exists():
+        _exists(file)  # before the copy is made, which may take a while
     with outside_systems():
         try:
             back_up(url, file, utc_now())

@@ -34,12 +34,10 @@ def back_up(url: str, target: Path, now: datetime) -> None:
         source = database.file
     finally:
         database.close()
-    if os.path.lexists(target):
-        raise FileExistsError(target)
     unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
     try:
         _copy(source, unfinished, now)
-        os.link(unfinished, target)  # which overwrites nothing that came meanwhile
+        os.link(unfinished, target)  # which overwrites nothing, as renaming would
         _sync(target.parent)
     except FileExistsError:
         raise

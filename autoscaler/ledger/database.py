@@ -49,7 +49,7 @@ _LOST_RACE_SQLITE = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_
 _CHECK = "see that the database answers and that AUTOSCALER_LEDGER names it"
 _MENDS = (
     ("unable to open", "see that its folder exists and that this user may write there, or set AUTOSCALER_LEDGER"),
-    ("readonly", "let this user write the file and its folder"),
+    ("readonly", "let this user write the file, its -wal and -shm, and its folder"),
     ("locked", "another process is holding a write open: find and end it"),
     ("full", "free some space on its disk"),
     ("no space left", "free some space on its disk"),
