@@ -1,6 +1,7 @@
 """A ledger whose file is taken away, replaced, locked, or written by another program's schema, while it is in use."""
 
 import os
+import resource
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from autoscaler.decision import Evaluation, decide
 from autoscaler.ledger import (
+    BackupFailed,
     LedgerOutdated,
     LedgerTooNew,
     LedgerUnavailable,
@@ -194,6 +196,29 @@ def test_a_copy_is_not_written_over_what_is_there(ledger: SqlLedger, path: Path)
         back_up(f"sqlite:///{path}", target, NOW)
     assert target.read_text(encoding="utf-8") == "precious"
     assert [file.name for file in path.parent.iterdir() if "unfinished" in file.name] == []
+
+
+def test_a_copy_that_the_disk_does_not_take_leaves_nothing(ledger: SqlLedger, path: Path) -> None:
+    target = path.with_name("copy.db")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+        with pytest.raises(BackupFailed, match=r"the copy .*copy\.db cannot be written: "):
+            back_up(f"sqlite:///{path}", target, NOW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {file.name for file in path.parent.iterdir()} == {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
+
+
+def test_a_damaged_ledger_is_not_copied(ledger: SqlLedger, path: Path) -> None:
+    ledger.close()
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'samples'").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(bytes(4096))
+    with pytest.raises(BackupFailed, match="malformed"):
+        back_up(f"sqlite:///{path}", path.with_name("copy.db"), NOW)
 
 
 def test_a_copy_is_for_its_owner_alone(ledger: SqlLedger, path: Path) -> None:

@@ -4,6 +4,7 @@ Each test lets it meet its demand first, breaks the ledger, and asks for more wo
 """
 
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -155,37 +156,59 @@ def goes_on(site: Site, daemon: Daemon) -> None:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of two megabytes; where this user may mount none, a folder."""
+def small_disk(folder: Path) -> Iterator[tuple[Path, Callable[[], Mend]]]:
+    """A folder on a disk of two megabytes, and what fills it."""
     disk = folder / "disk"
     disk.mkdir()
-    mounted = os.geteuid() == 0
-    if mounted:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
+
+    def fill() -> Mend:
+        with (disk / "junk").open("wb", buffering=0) as junk, suppress(OSError):
+            while True:
+                junk.write(bytes(4096))
+        return (disk / "junk").unlink
+
     try:
-        yield disk
+        yield disk, fill
     finally:
-        if mounted:
-            subprocess.run(["umount", disk], check=True)
+        subprocess.run(["umount", disk], check=True)
 
 
-def fill(junk: Path) -> None:
-    """Write until the disk takes no more."""
-    with junk.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+@contextmanager
+def limited_files(folder: Path) -> Iterator[tuple[Path, Callable[[], Mend]]]:
+    """A folder, and what lets this process write no file beyond its first page: not even a log of one transaction."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def forgive() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    def fill() -> Mend:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        return forgive
+
+    try:
+        yield folder, fill
+    finally:
+        forgive()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk; test_ledger_sql limits a file instead")
-def test_a_full_disk(folder: Path, sandbox: SandboxCloud, prometheus: ReplayedPrometheus, logs: Log) -> None:
-    with small_disk(folder) as disk:
+FULL = {"a limit on files": (limited_files, "disk I/O error; its disk fails: see")}
+if os.geteuid() == 0:  # who alone may mount one
+    FULL["a full disk"] = (small_disk, "database or disk is full; free some space on its disk")
+
+
+@pytest.mark.parametrize(("place", "says"), FULL.values(), ids=FULL)
+def test_a_disk_that_takes_no_more(
+    folder: Path, sandbox: SandboxCloud, prometheus: ReplayedPrometheus, logs: Log, place: Any, says: str
+) -> None:
+    with place(folder) as (disk, fill):
         site = Site(folder, f"sqlite:///{disk}/ledger.db", sandbox, prometheus)
         with site.daemon(begin=True) as daemon:
             until(lambda: daemon.unevaluated() == 0)
-            fill(disk / "junk")
+            mend = fill()
             site.needs_more(daemon)
-            holds(site, daemon, logs, "database or disk is full; free some space on its disk")
-            (disk / "junk").unlink()
+            holds(site, daemon, logs, says)
+            mend()
             goes_on(site, daemon)
 
 
