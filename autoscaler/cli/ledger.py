@@ -148,7 +148,7 @@ def restored(reason: str, author: str) -> None:
     with _to_say() as opened:
         opened.mark(MarkName.RESTORED, now, reason, author)
     click.echo(
-        f"The ledger is held for restored at {instant(now)}. For each cluster nothing is bought until what was bought "
+        f"The ledger counts as restored at {instant(now)}. For each cluster nothing is bought until what was bought "
         "since it was copied can no longer be on its way, or until `autoscaler ledger reviewed`."
     )
 

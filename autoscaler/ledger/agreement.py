@@ -55,7 +55,7 @@ FATE = (
 )
 """The fields of a purchase that change after its reservation, besides its arrivals."""
 
-FOUND_A_COPY = "a daemon works on a ledger that is marked as a copy"
+FOUND_A_COPY = "it bears the mark of a copy and is in use"
 
 _FIXED = tuple(field.name for field in fields(Purchase) if field.name not in (*FATE, "arrivals"))
 
