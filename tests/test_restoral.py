@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autoscaler.decision import decide
 from autoscaler.facts import Facts, Reason
@@ -205,3 +207,56 @@ def test_a_decision_of_a_ledger_that_was_never_restored_knows_nothing_of_it() ->
     assert (known.history.restoral, known.capacity.strangers) == (None, ())
     (verdict,) = (verdict for verdict in decide(known).verdicts if verdict.rule == "purchase_open")
     assert verdict.says == "none"
+
+
+# What is lost is not bought again
+
+MINUTES = st.integers(0, 15)
+
+
+@given(
+    restored=st.booleans(),
+    signed=st.integers(0, 300),
+    delivered=MINUTES,
+    takes=st.integers(1, 60),
+    lags=st.lists(st.integers(0, 4), min_size=3, max_size=3),
+    shown=st.booleans(),
+    named=st.booleans(),
+)
+@settings(max_examples=60)
+def test_what_a_lost_purchase_brings_is_not_bought_again(
+    restored: bool, signed: int, delivered: int, takes: int, lags: list[int], shown: bool, named: bool
+) -> None:
+    """Whenever the lost three were signed, sold and listed, and whether or not the cloud's tasks tell of them.
+
+    An empty ledger's daemon begins once they were sold, and where tasks are told of: nothing else could give a sign.
+    """
+    sold = NOW - timedelta(minutes=signed) + timedelta(minutes=delivered)
+    over = sold + timedelta(minutes=takes)
+    lost = [f"lost-{n}" for n in range(3)]
+    restoral = Restoral(NOW, begun=not restored)
+    begins = NOW if restored else max(NOW, sold)
+    if not restored:
+        restoral, shown = replace(restoral, at=begins), True
+    for minute in range(0, 200, 3):
+        now = begins + timedelta(minutes=minute)
+        listed = [
+            worker(name, created_at=sold, first_seen_at=max(over, NOW), ready_at=over)
+            for name, lag in zip(lost, lags, strict=True)
+            if over + timedelta(minutes=lag) <= now
+        ]
+        state = "running" if now < over else "success"
+        names = tuple(lost) if named and state == "success" else ()
+        tasks = (task("T-lost", state, created_at=sold, succeeded=names),) if shown and sold <= now else ()
+        fleet = (*workers(12), *listed)
+        look = capacity(
+            fleet,
+            at=now,
+            tasks=tuple(each.task_id for each in tasks),
+            foreign_tasks=tuple(each.task_id for each in tasks if each.state == "running"),
+            strangers=strangers(policy(), restoral, now, tasks, (), fleet),
+        )
+        decision = decide(lacking(3, now=now, capacity=look, history=history(restoral=restoral)))
+        assert decision.add == 0, (now, decision.sentence)
+        if now >= sold + QUIET and now >= restoral.at + QUIET:
+            assert decision.reason is Reason.ENOUGH, (now, decision.sentence)
