@@ -1,6 +1,6 @@
 """Decisions: the pure function from what is known of a policy to what is bought, and why.
 
-``decide`` computes what every check wishes, then hands a draft through RULES; the sentence it ends with is the log
+``decide`` computes what every check wishes, then hands a draft through the rules; the sentence it ends with is the log
 line, the first line of ``explain``, the API's field and the page's text.
 """
 
@@ -35,6 +35,7 @@ class Decision:
     verdicts: tuple[Verdict, ...]
     sentence: str
     recheck_at: datetime | None  # until then, as long as the readings want the same, the decision stays the same
+    dry_run: bool = False  # what it buys is imagined; false too where a ledger is older than this word
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def decide(facts: Facts) -> Decision:
         verdicts=draft.verdicts,
         sentence=_sentence(draft, reason),
         recheck_at=recheck_at(draft, facts),
+        dry_run=facts.policy.dry_run,
     )
 
 

@@ -163,7 +163,7 @@ def decisions(policy: str | None, limit: int, as_json: bool) -> None:
             str(stored.id),
             instant(stored.decision.at),
             ago(stored.decision.at, now),
-            stored.decision.policy,
+            stored.decision.policy + (" (dry run)" if stored.decision.dry_run else ""),
             stored.decision.outcome.value,
             stored.decision.sentence,
         )
