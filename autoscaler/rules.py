@@ -356,15 +356,12 @@ def freeze(draft: Draft, facts: Facts) -> Draft:
     return draft.objects("freeze", Reason.FREEZE, text, [last.ends_at])
 
 
-# What is missing; and what forbids to buy it. Where nothing is, the latter change neither the reason nor recheck_at.
-WANTING: tuple[tuple[str, Rule], ...] = (
+RULES: tuple[tuple[str, Rule], ...] = (
     ("demand", demand),
     ("stabilization", stabilization),
     ("targets", targets),
     ("supply", supply),
     ("orders", orders),
-)
-LIMITING: tuple[tuple[str, Rule], ...] = (
     ("bounds", bounds),
     ("per_action", per_action),
     ("budgets", budgets),
@@ -375,7 +372,9 @@ LIMITING: tuple[tuple[str, Rule], ...] = (
     ("cooldown", cooldown),
     ("freeze", freeze),
 )
-RULES = (*WANTING, *LIMITING)
+# Up to `orders` they say what is missing; those after it forbid to buy it, and where nothing is missing they change
+# neither the reason nor recheck_at.
+WANTING, LIMITING = RULES[:5], RULES[5:]
 
 
 def _at(instant: datetime, now: datetime) -> str:

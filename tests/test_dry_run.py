@@ -59,7 +59,7 @@ class Stage:
         return evaluation.decision
 
     def play(self, of: Policy, minutes: int, every: int = 1) -> list[str]:
-        """Evaluate for so long; ``"3 needed 5"`` for each minute at which the reason is another or workers are bought."""
+        """Evaluate for so long; ``"3 needed 5"`` where the reason is another than before, or workers are bought."""
         told: list[str] = []
         last = None
         for minute in range(0, minutes, every):
