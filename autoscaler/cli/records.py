@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # A policy is evaluated every few seconds or minutes: one that was not for a day was taken out.
 _RETIRED_AFTER = timedelta(days=1)
+_IMAGINES = {True: " (dry run)", False: ""}
 
 
 @contextmanager
@@ -163,7 +164,7 @@ def decisions(policy: str | None, limit: int, as_json: bool) -> None:
             str(stored.id),
             instant(stored.decision.at),
             ago(stored.decision.at, now),
-            stored.decision.policy + (" (dry run)" if stored.decision.dry_run else ""),
+            stored.decision.policy + _IMAGINES[stored.decision.dry_run],
             stored.decision.outcome.value,
             stored.decision.sentence,
         )
