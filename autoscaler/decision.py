@@ -94,8 +94,10 @@ def next_runs(policy: Policy, runs: tuple[Run, ...], demand: Fraction | None, no
     """
     hole = HOLE_PERIODS * policy.evaluate_every
     last = runs[-1] if runs else None
-    if last is not None and now <= last.last_at:
+    if last is not None and now == last.last_at:
         return runs
+    if last is not None and now < last.last_at:
+        runs, last = (), None  # by a clock that was ahead: what it says when it watched is worth nothing
     version = policy.version
     same = last is not None and (last.policy_version, last.wanted) == (version, demand) and now - last.last_at <= hole
     if same and last is not None:
