@@ -172,14 +172,14 @@ def _suffices(draft: Draft) -> str:
 
 
 def _notes(draft: Draft, main: str) -> str:
-    """What an operator would miss: checks without a reading, and a freeze behind another reason."""
+    """What an operator would miss: checks without a reading, a freeze or an unknown purchase behind another reason."""
     notes = [
         f'"{name}" has no reading ({gap.reason}: {gap.detail})'
         for name, gap in draft.wishes
         if isinstance(gap, Gap) and gap is not draft.supply and f'"{name}" has no reading' not in main
     ]
     frozen = [verdict.says for verdict in draft.verdicts if verdict.rule == "freeze" and verdict.says != "none"]
-    notes += [text for text in frozen if text not in main]
+    notes += [text for text in (*frozen, draft.unknown) if text and text not in main]
     return "".join(f"; {note}" for note in notes)
 
 

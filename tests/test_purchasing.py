@@ -383,7 +383,10 @@ UNCLEAR: dict[str, tuple[Fault, bool]] = {
 @pytest.mark.parametrize(("fault", "sold"), UNCLEAR.values(), ids=UNCLEAR.keys())
 def test_an_unclear_answer_is_unknown_and_is_not_tried_again(market: Market, fault: Fault, sold: bool) -> None:
     market.sandbox.fail_next(fault)
-    assert market.buy().state is PurchaseState.UNKNOWN
+    with capture_logs() as logs:
+        assert market.buy().state is PurchaseState.UNKNOWN
+    assert ("purchase.unknown", "error") in [(entry["event"], entry["log_level"]) for entry in logs]
+    assert "the outcome of purchase 1 (3 workers) is unknown" in market.evaluate(13).decision.sentence
     assert market.evaluate(14).decision.reason is Reason.PURCHASE_UNKNOWN
     assert market.settle(minutes=4).state is PurchaseState.UNKNOWN  # a colleague's may still be the first to show
     settled = market.settle(minutes=2)

@@ -141,6 +141,8 @@ ORDERS: dict[str, Row] = {
     "an order whose purchase is of unknown outcome is not bought again": (
         lacking(0, purchase(1, "unknown", asked=5, order_id=1), overrides=(BUY,)),
         "hold enough 0",
+        'hold at 12: "sessions" wants 12 (4800 at 400 each), 5 already in flight; '
+        "the outcome of purchase 1 (5 workers) is unknown, see `autoscaler purchases show 1`",
     ),
     "what is left of an order is bought": (
         lacking(0, PART, overrides=(BUY,), capacity=capacity(workers(12) + arrived_workers(PART))),
