@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from structlog.testing import capture_logs
 
 from autoscaler.clock import utc_now
@@ -228,6 +229,17 @@ def test_a_clock_set_back_keeps_no_job_waiting(house: House) -> None:
     assert {name: due for name, due in house.jobs().items() if name != "settle"} == {
         name: due for name, due in before.items() if name != "settle"
     }
+
+
+def test_a_daemon_whose_clock_is_set_back_by_an_hour_goes_on_at_once(house: House) -> None:
+    house.policy()
+    house.start()
+    house.first_round()
+    before = house.memory.latest()["edge"].at
+    with time_machine.travel(before - timedelta(hours=1), tick=True):
+        house.daemon._keep_due()
+        until(lambda: house.memory.latest()["edge"].at < before - timedelta(minutes=59))
+        house.close()
 
 
 # --- it reloads ---
