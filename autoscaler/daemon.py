@@ -209,14 +209,13 @@ class Daemon:
     def _keep_due(self) -> None:
         """Let no job wait for longer than its period: the scheduler goes by the wall clock, which may be set back."""
         now = self._parts.clock()
-        for job in self._scheduler.get_jobs():
-            periods = (job.next_run_time - now) // job.trigger.interval
-            if periods > 0:
-                log.warning(
-                    "daemon.clock_set_back", job=job.id, seconds=(periods * job.trigger.interval).total_seconds()
-                )
-                with suppress(JobLookupError):  # a reload removed it meanwhile
-                    job.modify(next_run_time=job.next_run_time - periods * job.trigger.interval)
+        waiting = [job for job in self._scheduler.get_jobs() if job.next_run_time - now > job.trigger.interval]
+        for job in waiting:
+            early = (job.next_run_time - now) // job.trigger.interval * job.trigger.interval
+            with suppress(JobLookupError):  # a reload removed it meanwhile
+                job.modify(next_run_time=job.next_run_time - early)
+        if waiting:
+            log.warning("daemon.clock_set_back", jobs=len(waiting))
 
     def _evaluate(self, slot: Slot) -> None:
         held = self._parts.leases.held()
