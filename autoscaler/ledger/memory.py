@@ -86,7 +86,7 @@ class MemoryLedger:
         with self._lock:
             cluster_id = inventory.cluster_id
             looked_at = self._looks.get(cluster_id)
-            if looked_at is None or inventory.at > looked_at:
+            if inventory.at != looked_at and not is_stale(looked_at, inventory.at, self._clock()):
                 known = self._sightings.setdefault(cluster_id, {})
                 known.update(merge(known, looked_at, inventory))
                 self._looks[cluster_id] = inventory.at
@@ -113,7 +113,7 @@ class MemoryLedger:
     def _record(self, evaluation: Evaluation, purchase_id: int | None = None) -> bool:
         facts, decision = evaluation.facts, evaluation.decision
         previous, _ = self._latest.get(decision.policy, (None, ()))
-        stale = is_stale(previous, decision)
+        stale = is_stale(previous.at if previous else None, decision.at, self._clock())
         news = purchase_id is not None or (not stale and is_news(previous, decision))
         if news:
             self._decided += 1
@@ -148,9 +148,13 @@ class MemoryLedger:
 
     def samples(self, policy: str, since: datetime) -> tuple[Sample, ...]:
         with self._lock:
-            found = [s for (name, at), s in self._samples.items() if name == policy and at >= since]
-            newest = max((sample.at for sample in found), default=since)
-        return tuple(sorted((s for s in found if s.at >= newest - SAMPLES_KEPT), key=lambda sample: sample.at))
+            newest = minute(self._latest[policy][0].at) if policy in self._latest else since
+            found = [
+                sample
+                for (name, at), sample in self._samples.items()
+                if name == policy and at >= since and newest - SAMPLES_KEPT <= at <= newest
+            ]
+        return tuple(sorted(found, key=lambda sample: sample.at))
 
     def reserve(
         self,
@@ -279,7 +283,8 @@ class MemoryLedger:
         with self._lock:
             now = self._clock()
             me = Replica(holder, now + ttl, fingerprint(clusters))
-            self._replicas = {r.holder: r for r in (*self._replicas.values(), me) if r.expires_at > now}
+            alive = (r for r in self._replicas.values() if now < r.expires_at <= me.expires_at)
+            self._replicas = {r.holder: r for r in (*alive, me)}
             changed = dealt(me, clusters, keep, self._replicas.values(), self._grants.values())
             self._grants |= {grant.cluster_id: grant for grant in changed}
             return frozenset(grant.cluster_id for grant in self._grants.values() if grant.holder == holder)
