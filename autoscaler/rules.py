@@ -5,7 +5,6 @@ smaller, so that those after it, and the sentence, still know what would have be
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from math import ceil
@@ -220,7 +219,7 @@ def purchase_open(draft: Draft, facts: Facts) -> Draft:
         if purchase.state is PurchaseState.UNKNOWN:
             text = f"the outcome of purchase {purchase.id} ({purchase.asked} workers) is unknown"
             text += f", see `autoscaler purchases show {purchase.id}`"
-            return replace(draft.objects("purchase_open", Reason.PURCHASE_UNKNOWN, text), unknown=text)
+            return draft.objects("purchase_open", Reason.PURCHASE_UNKNOWN, text)._replace(unknown=text)
     first = unresolved[0]
     stage = "about to be sent" if first.state is PurchaseState.INTENDED else "being sent"
     return draft.objects("purchase_open", Reason.PURCHASE_OPEN, f"purchase {first.id} is {stage}")

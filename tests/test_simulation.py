@@ -195,6 +195,11 @@ COURSES: dict[str, tuple[Policy, Sequence[Fault], list[str]]] = {
         [CapacityFault(NOW, at(minutes=4), GapReason.CLOCK)],
         ["0 clock", "4 needed 5", "5 enough"],
     ),
+    "the clock of Prometheus differs at first": (
+        FIVE,
+        [ReadingFault(NOW, at(minutes=4), "sessions", GapReason.CLOCK)],
+        ["0 clock", "4 needed 5", "5 enough"],
+    ),
     "Prometheus is down at first": (
         FIVE,
         [ReadingFault(NOW, at(minutes=4))],

@@ -5,7 +5,7 @@ Given the workers there are, what a check wants never falls as its load rises. S
 and then settled by the strategy itself, exactly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -20,6 +20,7 @@ from autoscaler.strategy import Fleet, Wish, evaluate
 
 # Steps of one double in which a guess, made from fractions and rounded once, is found.
 _NEAR = 4
+_FAULT = "a fault of the simulation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,19 @@ class Readings:
             for check, values in zip(self.checks, self.values, strict=True)
         )
 
+    def unread(self, given: Mapping[str | None, GapReason]) -> tuple[CheckReading, ...]:
+        """What the checks read that cannot be read, and no others."""
+        return tuple(
+            CheckReading(check.name, Gap(reason, _FAULT))
+            for check in self.checks
+            if (reason := given.get(None) or given.get(check.name)) is not None
+        )
+
     def _read(self, check: Check, value: float, now: datetime | None, given: Conditions) -> CheckReading:
         unread = dict(given.unread)
         reason = unread.get(None) or unread.get(check.name)
         if reason is not None:
-            return CheckReading(check.name, Gap(reason, "a fault of the simulation"))
+            return CheckReading(check.name, Gap(reason, _FAULT))
         if isnan(value):
             return CheckReading(check.name, Gap(GapReason.NO_DATA, "nothing was recorded"))
         if not isinstance(check, Setpoint):
