@@ -87,8 +87,6 @@ class Readings:
             wish = self._wish(check, value, given)
             return isinstance(wish, Wish) and wish.wanted is not None and wish.wanted > more_than
 
-        if wants(0.0):
-            return 0.0
         least = max(0.0, min(float(self._guess(check, more_than, given)), 1e300))
         for _ in range(_NEAR):
             if not wants(least):
@@ -99,7 +97,7 @@ class Readings:
             if wants(after) and not wants(least):
                 return after
             least = after
-        return _search(wants)
+        return least_double(wants)
 
     def _guess(self, check: Check, more_than: int, given: Conditions) -> Fraction:
         carried = max(Fraction(0), (more_than - self._headroom.workers) / (1 + self._headroom.ratio))
@@ -120,7 +118,7 @@ class Readings:
         return min(adding, default=Fraction(10) ** 300)
 
 
-def _search(wants: Callable[[float], bool]) -> float:
+def least_double(wants: Callable[[float], bool]) -> float:
     """The least double from 0 up that ``wants``, halving all doubles there are; infinite if none does."""
     low, high = 0, _number(1e300)
     if not wants(1e300):
