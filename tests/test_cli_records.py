@@ -16,7 +16,7 @@ from autoscaler.cli import main
 from autoscaler.decision import Evaluation, decide, withheld
 from autoscaler.facts import Reason
 from autoscaler.ledger import SqlLedger, open_ledger
-from autoscaler.model import Arrival, OverrideKind, Purchase, PurchaseState, RefusalClass
+from autoscaler.model import Arrival, OverrideKind, Purchase, PurchaseState, RefusalClass, Restoral
 from autoscaler.policy import Policy
 from tests.build import NOW, at, capacity, facts, gap, history, joining, policy, purchase, unread, workers
 
@@ -151,6 +151,14 @@ def test_status_begins_with_what_needs_a_person(ledger: SqlLedger, run: Run) -> 
     assert [each["policy"] for each in attention] == ["edge-b", "edge-c"]
 
 
+def test_status_tells_of_a_restored_ledger_where_it_holds_something_back(ledger: SqlLedger, run: Run) -> None:
+    evaluate(ledger, load=9999, history=history(restoral=Restoral(NOW)))
+    evaluate(ledger, OTHER, history=history(restoral=Restoral(NOW)))
+    assert [
+        (each["policy"], "restored at" in each["says"]) for each in content(run("status", "--json"))["attention"]
+    ] == [("edge", True)]
+
+
 def test_status_shows_open_purchases_overrides_and_who_is_at_work(ledger: SqlLedger, run: Run) -> None:
     buy(ledger, policy(), "accepted", arrivals=(Arrival("i-1", at(minutes=1)),))
     buy(ledger, OTHER, "fulfilled")
@@ -206,6 +214,12 @@ def test_decisions_come_newest_first_and_as_many_as_asked_for(ledger: SqlLedger,
     assert [(each["id"], each["policy"], each["outcome"], each["reason"]) for each in found] == [
         (4, "edge-b", "hold", "enough")
     ]
+
+
+def test_a_decision_of_a_dry_run_says_so(ledger: SqlLedger, run: Run) -> None:
+    evaluate(ledger, policy(dry_run=True), load=4000)
+    assert "edge (dry run)  hold" in lines(run("decisions"))[1]
+    assert [each["dry_run"] for each in content(run("decisions", "--json"))["decisions"]] == [True]
 
 
 def test_decisions_of_an_empty_ledger(ledger: SqlLedger, run: Run) -> None:

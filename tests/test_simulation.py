@@ -195,6 +195,11 @@ COURSES: dict[str, tuple[Policy, Sequence[Fault], list[str]]] = {
         [CapacityFault(NOW, at(minutes=4), GapReason.CLOCK)],
         ["0 clock", "4 needed 5", "5 enough"],
     ),
+    "the clock of Prometheus differs at first": (
+        FIVE,
+        [ReadingFault(NOW, at(minutes=4), "sessions", GapReason.CLOCK)],
+        ["0 clock", "4 needed 5", "5 enough"],
+    ),
     "Prometheus is down at first": (
         FIVE,
         [ReadingFault(NOW, at(minutes=4))],
@@ -316,6 +321,11 @@ def test_progress_is_told_up_to_the_end() -> None:
     assert sorted(seen) == seen
 
 
+def test_one_tick_is_a_simulation() -> None:
+    assert said(simulate(policy(), load(1, sessions=800), ready=0)) == ["0 needed 2"]
+    assert said(simulate(policy(), load(1, sessions=nan), ready=0)) == ["0 gap"]
+
+
 def test_an_instant_outside_of_the_load_has_no_evaluation() -> None:
     simulation = simulate(policy(), load(sessions=800), ready=0)
     with pytest.raises(ValueError, match="outside of the load"):
@@ -331,6 +341,7 @@ def test_an_instant_outside_of_the_load_has_no_evaluation() -> None:
             lambda: load(2, sessions=[1.0, inf]), '"sessions" holds an infinite value', id="an infinite value"
         ),
         pytest.param(lambda: load(2, step=timedelta(0), sessions=1.0), "more than nothing", id="no time between"),
+        pytest.param(lambda: Load(NOW.replace(tzinfo=None), MINUTE, 1, {}), "names no time zone", id="a naive start"),
         pytest.param(lambda: JoinDelay(HOUR, MINUTE, HOUR), "least ≤ likely ≤ most", id="a delay out of order"),
         pytest.param(lambda: Market(failing=2), "2 is no chance", id="a chance above 1"),
         pytest.param(lambda: simulate(policy(), load(sessions=1), ready=-1), "-1 workers", id="fewer than no workers"),

@@ -111,7 +111,8 @@ def markets(draw: st.DrawFn, load: Load) -> Market:
                     start, draw(st.sampled_from(Fate)), draw(st.integers(0, 3)), draw(st.sampled_from(RefusalClass))
                 )
             case 2:
-                return ReadingFault(start, until, draw(st.sampled_from([None, *VALUES])), GapReason.STALE)
+                reason = draw(st.sampled_from([GapReason.STALE, GapReason.CLOCK]))
+                return ReadingFault(start, until, draw(st.sampled_from([None, *VALUES])), reason)
             case 3:
                 return CapacityFault(start, until)
             case 4:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # A policy is evaluated every few seconds or minutes: one that was not for a day was taken out.
 _RETIRED_AFTER = timedelta(days=1)
+_IMAGINES = {True: " (dry run)", False: ""}
 
 
 @contextmanager
@@ -163,7 +164,7 @@ def decisions(policy: str | None, limit: int, as_json: bool) -> None:
             str(stored.id),
             instant(stored.decision.at),
             ago(stored.decision.at, now),
-            stored.decision.policy,
+            stored.decision.policy + _IMAGINES[stored.decision.dry_run],
             stored.decision.outcome.value,
             stored.decision.sentence,
         )
@@ -207,7 +208,7 @@ def _attention(
         # A refusal stands in its rule's verdict also while nothing is needed and it blocks nothing.
         refusals = [verdict.says for verdict in decision.verdicts if verdict.rule == "refused"]
         says = [text for text in refusals if text != "none"]
-        if not says and decision.reason in (Reason.NO_PASSWORD, Reason.NOT_EDGE):
+        if not says and decision.reason in (Reason.NO_PASSWORD, Reason.NOT_EDGE, Reason.RESTORED):
             says = [decision.sentence]
         yield from ((policy, text) for text in says)
 

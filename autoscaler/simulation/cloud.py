@@ -62,27 +62,17 @@ class _Machine:
     joins: int  # NEVER: it does not
     serves: int  # warm from then on
     ends: int
-    ends_at: datetime | None  # the unrenewed term's end
-    renews: tuple[int, int] | None  # months first paid for, and months of each renewal
+    ends_at: datetime | None  # the unrenewed term's end; the node list tells none of workers that renew themselves
     lost: list[tuple[int, int]] = field(default_factory=list)
 
     def listed(self, tick: int) -> bool:
         return self.joins <= tick < self.ends
 
     def ready(self, tick: int) -> bool:
-        return self.listed(tick) and not any(since <= tick < until for since, until in self.lost)
+        return self.listed(tick) and not (self.lost and any(since <= tick < until for since, until in self.lost))
 
     def serving(self, tick: int) -> bool:
         return self.serves <= tick and self.ready(tick)
-
-    def term_ends_at(self, now: datetime) -> datetime | None:
-        """As the node list tells it: of a worker that renews itself, the end of the months paid by now."""
-        if self.renews is None:
-            return self.ends_at
-        months, renewal = self.renews
-        while (ends_at := add_months(self.created_at, months)) <= now:
-            months += renewal
-        return ends_at
 
 
 @dataclass(slots=True)
@@ -209,7 +199,6 @@ class SimulatedCloud:
                     serves=NEVER if fails else joins + self._warm,
                     ends=NEVER if terms.auto_renew else self._after(ends_at),
                     ends_at=None if terms.auto_renew else ends_at,
-                    renews=(terms.period, terms.auto_renew_period or 1) if terms.auto_renew else None,
                 )
             )
         joined = [machine.joins for machine in machines if machine.joins != NEVER]
@@ -226,9 +215,6 @@ class SimulatedCloud:
         for machine in machines:
             for tick in (machine.joins, machine.serves, machine.ends):
                 self._changes_at(tick)
-        if terms.auto_renew and joined:
-            for at in self._renewals(machines[0]):
-                self._changes_at(self._after(at))
         self._look = None
         return order.task_id
 
@@ -294,7 +280,6 @@ class SimulatedCloud:
             serves=-1,
             ends=ends,
             ends_at=ends_at,
-            renews=None,
         )
 
     def _lose(self, tick: int) -> None:
@@ -314,7 +299,7 @@ class SimulatedCloud:
                 ready=machine.ready(tick),
                 state="running",
                 created_at=machine.created_at,
-                expires_at=machine.term_ends_at(now),
+                expires_at=machine.ends_at,
             )
             for machine in self._machines
             if machine.listed(tick)
@@ -335,13 +320,6 @@ class SimulatedCloud:
 
     def _in_force(self, kind: type[_Lasting]) -> Iterator[_Lasting]:
         return (fault for fault in self._faults(kind) if fault.at <= self._now < fault.until)
-
-    def _renewals(self, machine: _Machine) -> Iterator[datetime]:
-        assert machine.renews is not None
-        months, renewal = machine.renews
-        while (at := add_months(machine.created_at, months)) < self._load.end_at:
-            yield at
-            months += renewal
 
     def _after(self, instant: datetime) -> int:
         """The first tick at an instant or after it."""

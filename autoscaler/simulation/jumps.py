@@ -87,7 +87,8 @@ class _Jumps:
     def go_on(self, tick: int) -> int:
         """Decide from ``tick`` until something changes; the tick at which it does."""
         facts, moved = self._facts(tick)
-        draft = missing(facts)
+        # Checks that cannot be read may forbid to buy whatever the others want.
+        draft = missing(replace(facts, readings=self._readings.unread(self._course.cloud.unread())))
         given = self._course.conditions(draft.fleet)
         stretch = _Stretch(tick, facts, given, draft.supply)
         self._stretches.append(stretch)

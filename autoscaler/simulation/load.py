@@ -40,6 +40,8 @@ class Load:
         """Raises ValueError for what cannot be a load, in words for whoever recorded it."""
         if self.ticks < 1:
             raise ValueError("the load has no ticks: record one value at least")
+        if self.start_at.tzinfo is None:
+            raise ValueError("the start of the load names no time zone")
         if self.step <= timedelta(0):
             raise ValueError("the time between ticks must be more than nothing")
         for name, values in {**self.series, **({} if self.ready is None else {"ready": self.ready})}.items():

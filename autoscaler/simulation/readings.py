@@ -5,7 +5,7 @@ Given the workers there are, what a check wants never falls as its load rises. S
 and then settled by the strategy itself, exactly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -20,6 +20,7 @@ from autoscaler.strategy import Fleet, Wish, evaluate
 
 # Steps of one double in which a guess, made from fractions and rounded once, is found.
 _NEAR = 4
+_FAULT = "a fault of the simulation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,19 @@ class Readings:
             for check, values in zip(self.checks, self.values, strict=True)
         )
 
+    def unread(self, given: Mapping[str | None, GapReason]) -> tuple[CheckReading, ...]:
+        """What the checks read that cannot be read, and no others."""
+        return tuple(
+            CheckReading(check.name, Gap(reason, _FAULT))
+            for check in self.checks
+            if (reason := given.get(None) or given.get(check.name)) is not None
+        )
+
     def _read(self, check: Check, value: float, now: datetime | None, given: Conditions) -> CheckReading:
         unread = dict(given.unread)
         reason = unread.get(None) or unread.get(check.name)
         if reason is not None:
-            return CheckReading(check.name, Gap(reason, "a fault of the simulation"))
+            return CheckReading(check.name, Gap(reason, _FAULT))
         if isnan(value):
             return CheckReading(check.name, Gap(GapReason.NO_DATA, "nothing was recorded"))
         if not isinstance(check, Setpoint):
@@ -78,8 +87,6 @@ class Readings:
             wish = self._wish(check, value, given)
             return isinstance(wish, Wish) and wish.wanted is not None and wish.wanted > more_than
 
-        if wants(0.0):
-            return 0.0
         least = max(0.0, min(float(self._guess(check, more_than, given)), 1e300))
         for _ in range(_NEAR):
             if not wants(least):
@@ -90,7 +97,7 @@ class Readings:
             if wants(after) and not wants(least):
                 return after
             least = after
-        return _search(wants)
+        return least_double(wants)
 
     def _guess(self, check: Check, more_than: int, given: Conditions) -> Fraction:
         carried = max(Fraction(0), (more_than - self._headroom.workers) / (1 + self._headroom.ratio))
@@ -111,7 +118,7 @@ class Readings:
         return min(adding, default=Fraction(10) ** 300)
 
 
-def _search(wants: Callable[[float], bool]) -> float:
+def least_double(wants: Callable[[float], bool]) -> float:
     """The least double from 0 up that ``wants``, halving all doubles there are; infinite if none does."""
     low, high = 0, _number(1e300)
     if not wants(1e300):
