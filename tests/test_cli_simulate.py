@@ -34,6 +34,7 @@ checks:
 limits: {minimum: 2, maximum: 40, per_action: 3, budgets: [{workers: 20, per: 24h}]}
 """
 START = datetime(2026, 6, 1, tzinfo=UTC)
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -83,6 +84,18 @@ def test_what_a_person_reads_in_ten_seconds(folder: Path) -> None:
     assert told["worst, workers short"] == "8"
     assert any("served (█) and short (▓)" in line for line in lines)
     assert any("bought 3 on 2026-06-01 01:00, 3 on 2026-06-01 01:1" in line for line in lines)
+
+
+def test_the_example_in_the_readme_is_what_is_printed() -> None:
+    text = (ROOT / "README.md").read_text()
+    [command] = re.findall(r"^autoscaler (simulate .*worldcup98.*)$", text, re.MULTILINE)
+    arguments = [ROOT / word if word.startswith("policies/") else word for word in command.split()]
+    arguments[1] = ROOT / "policies" / "edge-beijing.yaml"
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code == 0
+    [shown] = [block for block in text.split("```") if "workers bought" in block]
+    printed = result.output.splitlines()
+    assert [line for line in shown.splitlines() if line.strip() and line not in printed] == []
 
 
 def test_json_is_equal_byte_by_byte_for_equal_inputs(folder: Path) -> None:

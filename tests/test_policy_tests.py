@@ -52,6 +52,16 @@ def test_shipped_policy(test: object) -> None:
     assert result.ok, result.failures
 
 
+def test_the_test_in_the_readme_passes(tmp_path: Path) -> None:
+    blocks = (ROOT / "README.md").read_text().split("```yaml\n")
+    [block] = [block.split("```")[0] for block in blocks if block.startswith("policy: ")]
+    policy = ROOT / "policies" / "edge-beijing.yaml"
+    (tmp_path / "readme.yaml").write_text(block.replace("policy: edge-beijing", f"policy: {policy}"))
+    loaded = load_tests([tmp_path])
+    assert loaded.problems == ()
+    assert [run_test(test).failures for test in loaded.tests] == [()]
+
+
 # --- what a file may say ---
 
 
