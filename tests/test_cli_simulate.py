@@ -72,7 +72,7 @@ def test_what_a_person_reads_in_ten_seconds(folder: Path) -> None:
     result = run("edge", "--load", "load.csv", "--join", "8m")
     assert result.exit_code == 0
     lines = result.output.splitlines()
-    assert lines[0] == "load.csv, 2026-06-01 00:00:00Z to 2026-06-01 04:00:30Z (4h): 481 evaluations, every 30s"
+    assert lines[0] == "load.csv, 2026-06-01 00:00:00Z to 2026-06-01 04:00:30Z (4h): 481 evaluations, one every 30s"
     assert "  2 workers at the start, the policy's minimum; --ready N says otherwise" in lines
     assert "  workers join after 8m" in lines
     told = {re.sub(r"\s{2,}.*", "", line.strip()): line.split()[-1] for line in lines if "  " in line.strip()}
@@ -261,7 +261,7 @@ def test_two_workers_less_than_none_is_one_evaluation(folder: Path) -> None:
     (folder / "point.csv").write_text("time,sessions\n2026-06-01T00:00Z,4000\n")
     result = run("edge", "--load", "point.csv", "--ready", "0")
     assert result.exit_code == 0
-    assert "1 evaluations" in result.output
+    assert "1 evaluation, one every" in result.output
     assert "bought 3 on 2026-06-01 00:00" in result.output
 
 

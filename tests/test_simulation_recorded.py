@@ -115,10 +115,25 @@ def test_every_problem_is_told_at_once_up_to_a_measure(tmp_path: Path) -> None:
         read(tmp_path, rows(*["x"] * 2000))
 
 
-@pytest.mark.parametrize("name", ["missing.csv", "."])
-def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RecordingError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("missing.csv", "cannot be read: No such file"), (".", "is not a file"), ("/dev/zero", "is not a file")],
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, problem: str) -> None:
+    with pytest.raises(RecordingError, match=problem):
         read_csv(tmp_path / name, [policy()])
+
+
+def test_a_policy_that_the_file_says_nothing_of_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, rows("1", "2"))
+    queue = policy(name="transcode", checks=(steps((100, 1)),))
+    with pytest.raises(RecordingError, match="has no column for queue of transcode; add one, or leave the policy out"):
+        read_csv(path, [policy(), queue])
+
+
+def test_a_schedule_alone_needs_no_column(tmp_path: Path) -> None:
+    load = read(tmp_path, rows("x", "y", header="time,other"), policy(checks=(schedule(),)))
+    assert (load.ticks, load.series) == (2, {})
 
 
 def test_a_step_of_ones_own_takes_the_place_of_the_policys(tmp_path: Path) -> None:

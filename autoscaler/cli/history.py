@@ -91,10 +91,9 @@ def loads_of_prometheus(
 ) -> list[Load]:
     """The load of each policy, as its own Prometheus has it; the command fails where it cannot be had.
 
-    Policies that ask the same of the same server, as variants do, ask it once.
+    Policies that ask the same of the same server, as variants do, ask it once. ``wanted`` has a start and an end.
     """
-    assert wanted.start_at is not None  # the command sees to it
-    assert wanted.end_at is not None
+    assert wanted.start_at is not None
     asked: dict[tuple[str, timedelta], dict[Question, None]] = {}
     for policy in policies:
         questions = dict.fromkeys(question for _, question in _questions(policy))
@@ -104,7 +103,7 @@ def loads_of_prometheus(
     try:
         clients = asking.servers.named(servers)
         for (server, step), questions in asked.items():
-            ticks = -((wanted.start_at - wanted.end_at) // step)
+            ticks = _ticks(wanted, step)
             if ticks > MOST_TICKS:
                 progress.end()
                 fail(Exit.USAGE, f"that is {ticks:,} evaluations, more than {MOST_TICKS:,}: give a longer --step")
@@ -133,21 +132,26 @@ def _load(
         if course.gaps:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(course.gaps.items()))
             said.append(f'gaps of "{name}": {reasons}')
-    if not columns:  # a schedule alone reads nothing
-        ticks = -((wanted.start_at - (wanted.end_at or wanted.start_at)) // step)
-        columns[READY] = array("d", [nan]) * ticks
     try:
         return load_of(
             policy,
             columns,
             start_at=wanted.start_at,
             step=step,
+            ticks=_ticks(wanted, step),
             ready=wanted.ready,
             source=f"Prometheus {policy.prometheus}",
             assumed=said,
         )
     except Unusable as problem:
         fail(Exit.NO, f"{policy.name}: {problem}")
+
+
+def _ticks(wanted: Wanted, step: timedelta) -> int:
+    """Evaluations from the start up to the end."""
+    assert wanted.start_at is not None
+    assert wanted.end_at is not None
+    return -((wanted.start_at - wanted.end_at) // step)
 
 
 def _counts(values: "array[float]") -> "array[float]":

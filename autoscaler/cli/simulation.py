@@ -72,7 +72,7 @@ class _Join(click.ParamType):  # type: ignore[type-arg]  # generic in the newest
 @click.option("--from", "start_at", metavar="TIME", type=_Instant(), help="Load from this time on.")
 @click.option("--to", "end_at", metavar="TIME", type=_Instant(), help="Load up to this time.  [default: now]")
 @click.option("--step", metavar="TIME", type=_Duration(), help="Time between evaluations.  [default: evaluate_every]")
-@click.option("--ready", metavar="N", type=click.IntRange(0, 1_000_000), help="Workers there at the start.")
+@click.option("--ready", metavar="N", type=click.IntRange(0, 100_000), help="Workers there at the start.")
 @click.option(
     "--set",
     "changes",
@@ -82,7 +82,7 @@ class _Join(click.ParamType):  # type: ignore[type-arg]  # generic in the newest
 )
 @click.option("--join", metavar="TIME", type=_Join(), help="How long workers take to join, or least,likely,most.")
 @click.option("--failing", metavar="SHARE", type=_Share(), default="0%", help="Workers that never join, like 5%.")
-@click.option("--seed", metavar="N", type=click.IntRange(0, 2**63 - 1), default=0, help="Of whatever is chance.")
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, help="Of whatever is chance.")
 @click.option("--optimum", "seeks_optimum", is_flag=True, help="Compare with the cheapest that was possible.")
 @click.option("--against-ledger", is_flag=True, help="Put beside it what the daemon did in that time.")
 @click.option("--csv", "csv_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),

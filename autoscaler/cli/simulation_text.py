@@ -93,7 +93,8 @@ def introduction(candidate: Candidate) -> str:
     load = candidate.simulation.load
     return (
         f"{load.source}, {instant(load.start_at)} to {instant(load.end_at)}"
-        f" ({length(load.end_at - load.start_at)}): {load.ticks:,} evaluations, every {length(load.step)}"
+        f" ({length(load.end_at - load.start_at)}): {load.ticks:,} evaluation{'s' * (load.ticks > 1)},"
+        f" one every {length(load.step)}"
     )
 
 

@@ -30,14 +30,14 @@ def test(paths: tuple[Path, ...], junit: Path | None, as_json: bool) -> None:
 
     \b
       policy: edge-beijing
-      start: 2026-06-01T18:00:00+08:00
+      start: 2026-06-01T10:00:00+08:00
       ready: 12
-      series: {sessions: "4000+100x20 _x3 5873x10"}    # promtool's notation; _ is a gap
-      faults: [{at: 5m, purchase: unknown}]            # or gap, nodes, lost, cluster
+      series: {sessions: "4000x9 6000x30"}    # promtool's notation, a value for each evaluation; _ is a gap
+      faults: [{at: 8m, purchase: unknown}]   # or gap, nodes, lost, cluster
       expect:
-        - {at: 3m, outcome: hold, reason: cooldown}
-        - {at: 12m, outcome: scale_out, add: 3}
-      bought: 6
+        - {at: 5m, outcome: hold, reason: stabilization}
+        - {at: 6m30s, outcome: scale_out, add: 5}
+      bought: 5
 
     \b
     Examples:

@@ -50,15 +50,15 @@ def load_of(
     *,
     start_at: datetime,
     step: timedelta,
+    ticks: int,
     ready: int | None = None,
     source: str = "",
     assumed: Sequence[str] = (),
 ) -> Load:
-    """The load that ``columns``, equally long, hold for ``policy``. Where a number is unknown, a column has NaN.
+    """The load that ``columns``, of ``ticks`` numbers each, hold for ``policy``. A number that is unknown is NaN.
 
     ``ready`` is how many workers there were then, where no column says. Raises Unusable.
     """
-    ticks = max((len(column) for column in columns.values()), default=0)
     said = list(assumed)
     there = columns.get(READY)
     if there is not None:

@@ -71,6 +71,8 @@ def read_csv(
     does not say. Raises RecordingError.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_fifo()):  # a device may never end
+            raise _refused(path, "is not a file", "name a CSV file")
         size = path.stat().st_size
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return _Reading(path, policies, step, ready, extent).run(stream, size, progress)
@@ -164,6 +166,11 @@ class _Reading:
             grid = grids[step]
             mine = columns_of(policy)
             columns = {name: grid.columns[index] for index, name in enumerate(names) if name in mine}
+            queried = [check.name for check in policy.checks if not isinstance(check, Schedule)]
+            if queried and not names.keys() & set(queried):
+                what = f"has no column for {' or '.join(queried[:6])} of {policy.name}"
+                self._report(None, "", what, "add one, or leave the policy out")
+                continue
             try:
                 loads.append(
                     load_of(
@@ -171,6 +178,7 @@ class _Reading:
                         columns,
                         start_at=grid.start_at,
                         step=step,
+                        ticks=grid.ticks,
                         ready=self._ready,
                         source=self._path.name,
                         assumed=self._assumed(policy, names, step, apart),
@@ -292,7 +300,7 @@ class _Grid:
         self._start = start
         self._seconds = step.total_seconds()
         self._holds = max(apart * _HOLDS, self._seconds)
-        self._ticks = 0
+        self.ticks = 0
         self._next = start  # the first instant not filled yet
         self._newest: tuple[float, list[float]] | None = None
 
@@ -318,19 +326,19 @@ class _Grid:
         ticks = int((last - self._start) / self._seconds) + 1
         if not inclusive and self._start + (ticks - 1) * self._seconds >= until:
             ticks -= 1
-        new = ticks - self._ticks
+        new = ticks - self.ticks
         if new <= 0:
             return True
         if ticks > MOST_TICKS:
             return False
-        held = min(new, max(0, int((since + self._holds - self._start) / self._seconds) + 1 - self._ticks))
+        held = min(new, max(0, int((since + self._holds - self._start) / self._seconds) + 1 - self.ticks))
         for column, value in zip(self.columns, values, strict=True):
             if held == 1 == new:
                 column.append(value if isfinite(value) else nan)
             else:
                 column.extend([value if isfinite(value) else nan] * held)
                 column.extend([nan] * (new - held))
-        self._ticks = ticks
+        self.ticks = ticks
         self._next = self._start + ticks * self._seconds
         return True
 

@@ -81,6 +81,7 @@ def _load(test: PolicyTest) -> Load:
         columns,
         start_at=test.description.start,
         step=test.policy.evaluate_every,
+        ticks=test.ticks,
         source=test.file,
     )
 
