@@ -1,7 +1,7 @@
 """A chart of a simulation for a terminal: the workers that load needed against those that served."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import click
 
@@ -53,5 +53,6 @@ def _cell(want: int, serve: int, low: float, high: float) -> str:
 
 def _painted(cells: Sequence[str]) -> Iterator[str]:
     """The cells, with colour where click lets it through."""
-    for cell in cells:
-        yield click.style(cell, fg="red") if cell == _SHORT else click.style(cell, dim=True) if cell == _SPARE else cell
+    for cell, alike in groupby(cells):
+        text = "".join(alike)
+        yield click.style(text, fg="red") if cell == _SHORT else click.style(text, dim=True) if cell == _SPARE else text

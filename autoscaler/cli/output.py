@@ -70,6 +70,11 @@ def json_line(content: Mapping[str, Any]) -> str:
     return json.dumps({"v": 1, **content}, default=_as_json, ensure_ascii=False)
 
 
+def columns_shown() -> int:
+    """Columns that a line may have: the terminal's, and for a pipe as good as any."""
+    return _console().width
+
+
 def as_object(value: object) -> dict[str, Any]:
     """A dataclass as a JSON object: its fields, and what it computes from them as properties."""
     named = [field.name for field in fields(value)]  # type: ignore[arg-type]  # the caller has a dataclass

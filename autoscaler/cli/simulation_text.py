@@ -1,6 +1,5 @@
 """Simulations for people: a table that is read in ten seconds, a chart for each, what was bought, what held."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
@@ -9,10 +8,11 @@ import click
 
 from autoscaler.cli.candidates import Candidate, Row, amount, figure_rows, held_rows, purchases_of
 from autoscaler.cli.course_chart import course_chart
-from autoscaler.cli.output import NOTHING, count, instant, length, print_table
+from autoscaler.cli.output import NOTHING, columns_shown, count, instant, length, print_table
 from autoscaler.cli.trial import Trial
 
 _WIDEST = 110  # columns of a chart
+_GAP = 2  # columns between two cells
 _LONGEST_TITLE = 24  # of a column; longer ones are letters, told above
 _MOST_PURCHASES = 12  # told one by one
 _MOST_CHARTS = 4
@@ -32,14 +32,31 @@ def echo_trial(trial: Trial) -> None:
         for title, name in zip(titles, names, strict=True):
             click.echo(f"  {title}  {name}")
     click.echo()
-    print_table(["", *titles], [("  " * row.part + row.title, *row.cells) for row in comparison(trial)], numbers=True)
+    _echo_side_by_side("", titles, comparison(trial))
     held = held_comparison(trial)
     if held:
         click.echo()
-        print_table(["held, times", *titles], [(row.title, *row.cells) for row in held], numbers=True)
+        _echo_side_by_side("held, times", titles, held)
     for name in trial.unknown:
         click.echo(f"\nThe ledger knows nothing of {name} in that time.")
     _echo_courses(candidates)
+
+
+def _echo_side_by_side(first: str, titles: Sequence[str], rows: Sequence[Row]) -> None:
+    """Print a table, in several pieces where a terminal is too narrow for all columns beside each other."""
+    told = ["  " * row.part + row.title for row in rows]
+    left = columns_shown() - max(map(len, (first, *told)))
+    widths = [_GAP + max(len(title), *(len(row.cells[n]) for row in rows)) for n, title in enumerate(titles)]
+    begin = 0
+    while begin < len(titles):
+        end = begin + 1
+        while end < len(titles) and sum(widths[begin : end + 1]) <= left:
+            end += 1
+        if begin:
+            click.echo()
+        cells = [(title, *row.cells[begin:end]) for title, row in zip(told, rows, strict=True)]
+        print_table([first, *titles[begin:end]], cells, numbers=True)
+        begin = end
 
 
 def _echo_courses(candidates: Sequence[Candidate]) -> None:
@@ -47,7 +64,7 @@ def _echo_courses(candidates: Sequence[Candidate]) -> None:
     courses: dict[tuple[object, ...], list[Candidate]] = {}
     for candidate in candidates:
         courses.setdefault(candidate.course, []).append(candidate)
-    width = min(shutil.get_terminal_size((100, 24)).columns, _WIDEST)
+    width = min(columns_shown(), _WIDEST)
     for together in list(courses.values())[:_MOST_CHARTS]:
         first, *others = together
         alike = f", and so {', '.join(other.name for other in others)}" if others else ""
