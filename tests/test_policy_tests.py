@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autoscaler.cli import main
 from autoscaler.simulation.policy_tests import load_tests
@@ -272,3 +274,21 @@ def test_junit_that_cannot_be_written_is_wrong_usage(folder: Path) -> None:
     (folder / "edge.yaml").write_text(TEST)
     result = run("--junit", "nowhere/report.xml")
     assert (result.exit_code, "cannot be written" in result.output) == (2, True)
+
+
+_WORDS = st.sampled_from(
+    [
+        *("policy", "edge", "start", "2026-06-01T18:00:00Z", "ready", "series", "sessions", "4000x3", "_x2", "faults"),
+        *("at", "5m", "purchase", "unknown", "expect", "outcome", "hold", "bought", "0", "-1", "tests", "name"),
+        *("{", "}", "[", "]", ": ", ", ", "\n", "\n  ", "- ", '"', "&a", "*a", "!x", "1e400", "null", "é", "\x00"),
+    ]
+)
+
+
+@given(st.lists(_WORDS, max_size=40).map("".join))
+def test_whatever_a_file_holds_is_a_test_or_a_problem(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    folder = tmp_path_factory.mktemp("tests")
+    (folder / "any.yaml").write_text(text)
+    loaded = load_tests([folder])
+    assert loaded.tests or loaded.problems
+    assert all(problem.what and problem.mend for problem in loaded.problems)

@@ -4,6 +4,8 @@ from datetime import timedelta
 from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autoscaler.policy import PerWorker, Policy
 from autoscaler.simulation.variants import VariantError, variant
@@ -98,3 +100,13 @@ def test_a_password_in_the_wrong_place_is_not_repeated() -> None:
     with pytest.raises(VariantError) as refusal:
         variant(BASE, "worker.login_password=Hunter-2-Hunter")
     assert "Hunter" not in str(refusal.value)
+
+
+@given(st.text(alphabet="limtsper_action.checks=0159,[]{}'\": m%&*!-\n", max_size=40))
+def test_whatever_is_typed_makes_a_policy_or_is_refused(changes: str) -> None:
+    try:
+        made = variant(BASE, changes)
+    except VariantError as refusal:
+        assert all(problem.what and problem.mend for problem in refusal.problems)  # noqa: PT017  # either is right
+    else:
+        assert made.name == BASE.name
