@@ -4,7 +4,7 @@ These are only wishes; ``cloud.py`` carries them out. Everything drawn by chance
 the purchase, so that equal inputs give equal courses.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from random import Random
@@ -112,10 +112,8 @@ class Market:
     failing: float = 0.0  # chance of each worker never to arrive, though it is paid for: 0 to 1
     seed: int = 0
     node_quota: int | None = None  # most nodes the cluster may have; None: no limit
-    standing_ends: tuple[
-        datetime, ...
-    ] = ()  # ends of terms, not renewed, of workers there at the start; the others stay
-    faults: tuple[Fault, ...] = field(default=())
+    standing_ends: tuple[datetime, ...] = ()  # of workers there at the start: ends of unrenewed terms; the others stay
+    faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.failing <= 1:
