@@ -37,6 +37,7 @@ class _Section:
     summary: str
     same_as: str  # another, shown before, with the same course; empty: none
     overridden: bool  # whether people gave orders
+    unsettled: bool  # whether a purchase did not come, or not whole
     charts: tuple[Markup, ...]  # the same, wide and narrow
     close_up: tuple[Markup, ...]  # around the longest shortage; empty without one
     close_up_title: str
@@ -100,6 +101,7 @@ def _section(candidate: Candidate, same_as: str) -> _Section:
         summary=_summary(candidate),
         same_as=same_as,
         overridden=bool(simulation.overrides),
+        unsettled=any(purchase.state not in _WELL for purchase in simulation.purchases),
         charts=() if same_as else _drawn(candidate, load.start_at, load.end_at, "over the whole time"),
         close_up=close_up,
         close_up_title=close_up_title,
