@@ -191,16 +191,14 @@ class Prometheus:
         futures = {
             question: self._threads.submit(self._ask, question, ask, call, too_late) for question, call in calls.items()
         }
-        wait(futures.values(), timeout=patience.total_seconds())
-        answers: dict[Question, Answer | Gap] = {}
-        for question, future in futures.items():
-            if future.done() and not future.cancelled():
-                answers[question] = future.result()
-            else:
-                future.cancel()
+        try:
+            wait(futures.values(), timeout=patience.total_seconds())
+        finally:  # also where a person does not wait any longer
+            late = {question for question, future in futures.items() if not future.done() or future.cancelled()}
+            for question in late:
+                futures[question].cancel()
                 calls[question].cut()
-                answers[question] = too_late
-        return answers
+        return {question: too_late if question in late else future.result() for question, future in futures.items()}
 
     def _ask(
         self, question: Question, ask: Callable[[Question, Plan, Call], Answer], call: Call, too_late: Gap
