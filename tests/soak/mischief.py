@@ -1,7 +1,7 @@
 """What goes wrong at the cloud during a soak: faults of its answers, fates of its sales, lists that lie.
 
 At any time at most one of each kind waits for the next request it fits, so that about half of all purchases go well.
-A fault counts once a request has met it.
+A fault counts once a request has met it, a list that lies as soon as it does.
 """
 
 import random

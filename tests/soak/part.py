@@ -165,8 +165,6 @@ class Part:
     def _mishap(self) -> None:
         mishaps = self._alone if self.tally.daemons == 1 else self._of_several
         mishap = self._draw.choices([mishap for mishap, _ in mishaps], [weight for _, weight in mishaps])[0]
-        if len(self._awake()) < 2 and self.tally.daemons > 1:
-            mishap = self._all_die  # the others stand still: they would wake to nobody's having done anything
         mishap()
 
     @property
@@ -282,7 +280,8 @@ class Part:
     def _end_all(self) -> None:
         for replica in self._replicas:
             status = replica.end()
-            if status not in (0, LEDGER_AWAY):
+            # One that has only just been forked does not listen yet.
+            if status not in (0, -signal.SIGTERM, LEDGER_AWAY):
                 self._wrong(f"{replica.name} ended with {status} when told to: {replica.tail()}")
                 replica.kill()
         self._replicas.clear()

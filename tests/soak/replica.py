@@ -5,9 +5,11 @@ started and killed in minutes. Besides being killed and stopped from outside at 
 itself at the two points that matter most and last for a millisecond: a purchase is reserved, a purchase is claimed.
 """
 
+import faulthandler
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
@@ -93,9 +95,12 @@ class Replica:
         return True
 
     def end(self) -> int | None:
-        """SIGTERM; its exit status, or None where it has not ended within the time that takes."""
+        """SIGTERM; its exit status, or None where it does not end: then its log says where its threads are."""
         self._process.terminate()
         self._process.join(ENDS_WITHIN)
+        if self.status is None:
+            self._signal(signal.SIGUSR1)
+            time.sleep(1)
         return self.status
 
     def tail(self) -> str:
@@ -145,6 +150,7 @@ def _work(environ: Mapping[str, str], log: Path, clock_file: Path, halt: Path, b
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    faulthandler.register(signal.SIGUSR1)
     settings, clock = load_settings(environ), MovedClock(clock_file)
     configure_logging("json", "info")
     try:
