@@ -27,8 +27,8 @@ _LIVES_ALONE = (0.0, 4.5)
 _LIVES_OF_SEVERAL = (0.0, 12.0)
 _HALTS_WITHIN = 8.0  # seconds in which something is usually bought
 _OVERSLEEPS = (1.0, 5.0)  # seconds beyond a lease
-_ROUND_SECONDS = 7.0
-_MOST_ROUNDS = 40
+_STILL_SECONDS = 4.0  # without a change: then only time helps
+_PEACE_SECONDS = 600.0  # in which all has to be settled
 _PAUSES = (  # while all are dead or suspended: how often, and how long in seconds
     (6, (LEASE_SECONDS + 1, 60)),
     (3, (60, 6 * 60)),
@@ -264,18 +264,29 @@ class Part:
         self._world.rest()
         for replica in tuple(self._asleep):
             self._wake(replica)
-        for number in range(_MOST_ROUNDS):
+        restarts, ends = 0, time.monotonic() + _PEACE_SECONDS
+        while time.monotonic() < ends:
             self._complete()
-            ends = time.monotonic() + _ROUND_SECONDS
-            while time.monotonic() < ends:
-                if self._calm():
-                    self._end_all()
-                    self._tell(f"calm after {number} restarts")
-                    return
-                self._pass(0.5)
+            calm = self._comes_to_rest()
             self._end_all()
-            self._world.pass_time(timedelta(minutes=(7, 32)[number % 2]))
-        self._wrong(f"not calm after {_MOST_ROUNDS} restarts")
+            if calm:
+                self._tell(f"calm after {restarts} restarts")
+                return
+            self._world.pass_time(timedelta(minutes=(7, 32)[restarts % 2]))
+            restarts += 1
+        self._wrong(f"not calm after {restarts} restarts")
+
+    def _comes_to_rest(self) -> bool:
+        """Wait until nothing changes any more for some seconds; whether nothing is left to do."""
+        seen, changed_at = None, time.monotonic()
+        while time.monotonic() < changed_at + _STILL_SECONDS:
+            ready, rows = self._world.ready(), self._store.rows()
+            if ready == self._world.wanted and not never_settled(rows):
+                return True
+            if (ready, rows) != seen:
+                seen, changed_at = (ready, rows), time.monotonic()
+            self._pass(0.3)
+        return False
 
     def _end_all(self) -> None:
         for replica in self._replicas:
@@ -285,9 +296,6 @@ class Part:
                 self._wrong(f"{replica.name} ended with {status} when told to: {replica.tail()}")
                 replica.kill()
         self._replicas.clear()
-
-    def _calm(self) -> bool:
-        return self._world.ready() == self._world.wanted and not never_settled(self._store.rows())
 
     def _judge(self) -> None:
         tally, orders, rows = self.tally, self._world.orders(), self._store.rows()
