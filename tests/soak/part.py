@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tests.crashes.judge import doubled, never_settled
+from tests.soak.deck import Deck
 from tests.soak.mischief import Mischief
 from tests.soak.person import Person
 from tests.soak.replica import LEDGER_AWAY, Point, Replica
@@ -86,6 +87,10 @@ class Part:
         self._replicas: list[Replica] = []
         self._asleep: dict[Replica, float] = {}  # those that stand still, and when they wake
         self._started = 0
+        mishaps = self._alone() if daemons == 1 else self._of_several()
+        self._mishaps = Deck((mishap for mishap, often in mishaps for _ in range(often)), draw)
+        self._points = Deck(Point, draw)
+        self._troubles = Deck(store.troubles, draw)
         self.tally = Tally(daemons)
 
     def run(self, *, kills: int, mishaps: int) -> Tally:
@@ -97,7 +102,7 @@ class Part:
             while (self.tally.kills < kills or done < mishaps) and time.monotonic() < self._gives_up_at:
                 self._complete()
                 self._pass(self._draw.uniform(*(_LIVES_ALONE if self.tally.daemons == 1 else _LIVES_OF_SEVERAL)))
-                self._mishap()
+                self._mishaps.next()()
                 done += 1
                 if done % 10 == 0:
                     self._tell(f"{self.tally.kills} kills, {done} mishaps, {len(self._world.orders())} orders")
@@ -162,12 +167,6 @@ class Part:
 
     # Mishaps
 
-    def _mishap(self) -> None:
-        mishaps = self._alone if self.tally.daemons == 1 else self._of_several
-        mishap = self._draw.choices([mishap for mishap, _ in mishaps], [weight for _, weight in mishaps])[0]
-        mishap()
-
-    @property
     def _alone(self) -> Sequence[tuple[Callable[[], None], int]]:
         return (
             (self._all_die, 12),
@@ -176,7 +175,6 @@ class Part:
             (self._all_are_suspended, 1),
         )
 
-    @property
     def _of_several(self) -> Sequence[tuple[Callable[[], None], int]]:
         return (
             (self._one_dies, 6),
@@ -214,7 +212,7 @@ class Part:
 
     def _one_dies_in_between(self) -> None:
         """Whoever comes first to the point dies there; one that is alone is started again later."""
-        for victim in self._halt(self._draw.choice(list(Point)), signal.SIGKILL):
+        for victim in self._halt(self._points.next(), signal.SIGKILL):
             victim.kill()  # it may not be quite dead
             self.tally.kills += 1
             self._replicas.remove(victim)
@@ -227,13 +225,13 @@ class Part:
         self._fall_asleep(victim, "longer than a lease", LEASE_SECONDS + self._draw.uniform(*_OVERSLEEPS))
 
     def _one_stands_still_in_between(self) -> None:
-        point = self._draw.choice(list(Point))
+        point = self._points.next()
         for victim in self._halt(point, signal.SIGSTOP):
             self._fall_asleep(victim, f"{point}, longer than a lease", LEASE_SECONDS + self._draw.uniform(*_OVERSLEEPS))
 
     def _one_sleeps_long(self) -> None:
         """One stands still in between for longer than a signature lives; the others die, and their successors work."""
-        point = self._draw.choice(list(Point))
+        point = self._points.next()
         victims = self._halt(point, signal.SIGSTOP)
         for victim in victims:
             self._fall_asleep(victim, f"{point}, for 16 minutes", self._draw.uniform(1.0, LEASE_SECONDS + 4))
@@ -242,9 +240,9 @@ class Part:
         self._world.pass_time(SIGNATURE + timedelta(seconds=self._draw.uniform(30, 120)))
 
     def _the_ledger_suffers(self) -> None:
-        kind = self._store.trouble(self._draw)
-        if kind is not None:
-            self.tally.database[kind] += 1
+        kind = self._troubles.next()
+        self._store.trouble(kind, self._draw)
+        self.tally.database[kind] += 1
 
     def _halt(self, point: Point, how: signal.Signals) -> list[Replica]:
         """Those that come to the point soonest, and halt there; none where nobody does for some seconds."""

@@ -3,6 +3,7 @@
 import random
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,18 +34,21 @@ class Store(Protocol):
     """A ledger's database, from outside."""
 
     url: str
+    troubles: Sequence[str]  # what can be done to it
 
     def rows(self) -> list[Row]: ...
 
     def events(self) -> list[Event]: ...
 
-    def trouble(self, draw: random.Random) -> str | None:
-        """Do something to it; what it was, or None where nothing can be done."""
+    def trouble(self, kind: str, draw: random.Random) -> None:
+        """Do one of ``troubles`` to it."""
         ...
 
 
 class InFile:
     """SQLite: nothing happens to it but that its processes die."""
+
+    troubles: Sequence[str] = ()
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "ledger.db"
@@ -56,8 +60,8 @@ class InFile:
     def events(self) -> list[Event]:
         return [Event(*row) for row in self._ask(_EVENTS)]
 
-    def trouble(self, draw: random.Random) -> str | None:
-        return None
+    def trouble(self, kind: str, draw: random.Random) -> None:
+        raise ValueError(f"nothing can be done to a file, {kind} neither")
 
     def _ask(self, statement: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self._file)) as connection:
@@ -66,6 +70,8 @@ class InFile:
 
 class InServer:
     """A database of a PostgreSQL, reached through a proxy; ``database`` is its name."""
+
+    troubles: Sequence[str] = ("connections cut", "a commit lost", "a confirmation lost", "restarted", "crashed")
 
     def __init__(self, server: PostgresServer, proxy: TcpProxy) -> None:
         self._server = server
@@ -83,9 +89,7 @@ class InServer:
         """Run a statement there, as its owner."""
         self._server.execute(statement, database=self.database)
 
-    def trouble(self, draw: random.Random) -> str | None:
-        """Cut its connections, lose a commit or its confirmation on the way, or end it and start it again."""
-        kind = draw.choice(("connections cut", "a commit lost", "a confirmation lost", "restarted", "crashed"))
+    def trouble(self, kind: str, draw: random.Random) -> None:
         match kind:
             case "connections cut":
                 with suppress(psycopg.OperationalError):
@@ -98,4 +102,3 @@ class InServer:
                 self._server.stop() if kind == "restarted" else self._server.kill()
                 time.sleep(draw.uniform(*_OUTAGE))
                 self._server.start()
-        return kind

@@ -1,5 +1,6 @@
 """The soak's own parts, and a short one: two kills of one daemon."""
 
+import random
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from autoscaler.sandbox import SandboxCloud
 from autoscaler.sandbox.control import Control
 from tests.soak.__main__ import main
 from tests.soak.clock import BEGINS, MovedClock
+from tests.soak.deck import Deck
 from tests.soak.mischief import FATES, LISTINGS, LOST_ANSWERS, REFUSALS, SLOW_ANSWERS, UNREADABLE
 from tests.system.prometheus_server import binary
 
@@ -53,6 +55,12 @@ def test_the_clock_goes_where_it_may(tmp_path: Path, by: timedelta) -> None:
     clock = MovedClock(tmp_path / "clock")
     with pytest.raises(ValueError, match="forward"):
         clock.forward(by)
+
+
+def test_a_deck_leaves_nothing_out() -> None:
+    deck = Deck("aabc", random.Random(1))
+    rounds = ["".join(sorted(deck.next() for _ in range(4))) for _ in range(3)]
+    assert rounds == ["aabc"] * 3
 
 
 @pytest.mark.system
