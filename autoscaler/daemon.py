@@ -11,15 +11,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, timedelta
 
 import structlog
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
 from apscheduler.executors.pool import BasePoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from autoscaler.ledger import LedgerError
+from autoscaler.ledger import LedgerError, MarkName
 from autoscaler.metrics import Dropped
 from autoscaler.policy import Policy
 from autoscaler.slots import Slot, slot_of
@@ -58,6 +60,7 @@ class Daemon:
         self._unevaluated: set[str] = set()
         self._loaded: int | None = None
         self._beat_at: float | None = None
+        self._failing: dict[str, str] = {}  # by job: what kept its last run from the ledger
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._reload = threading.Event()
@@ -85,6 +88,7 @@ class Daemon:
         while not self._stopping.is_set():
             self._wake.wait(HEARTBEAT.total_seconds())
             self._wake.clear()
+            self._keep_due()
             if self._reload.is_set() and not self._stopping.is_set():
                 self._reload.clear()
                 self._load_again()
@@ -98,11 +102,13 @@ class Daemon:
         if errors and not self._slots:
             raise NoPolicies("no policy can be used:\n" + "\n".join(f"  {problem}" for problem in errors))
         live = self._parts.live()
-        if live and not begin and self._parts.ledger.empty():
-            raise EmptyLedger(
-                f"the ledger is empty and {live[0]} is live. If it was lost, restore it: it knows what was bought. "
-                "If it is new, say so once: autoscaler run --init"
-            )
+        if live and self._parts.ledger.empty():
+            if not begin:
+                raise EmptyLedger(
+                    f"the ledger is empty and {live[0]} is live. If it was lost, restore it: it knows what was bought. "
+                    "If it is new, say so once: autoscaler run --init"
+                )
+            self._parts.ledger.mark(MarkName.BEGUN, self._parts.clock(), "run --init")
         for concern in self._parts.ledger.concerns():
             log.warning("ledger.concern", concern=concern)
         self._parts.metrics.purchases_changed(self._parts.ledger.purchases(limit=None))
@@ -156,12 +162,12 @@ class Daemon:
         return sum(p.name in self._unevaluated and p.cluster_id in held for p in self._all())
 
     def ledger_problem(self) -> str | None:
-        """What is wrong with the ledger, or None."""
+        """What is wrong with the ledger, or None: it can be read now, and no job's last run failed for it."""
         try:
             self._parts.ledger.empty()
         except LedgerError as error:
             return str(error)
-        return None
+        return next(iter(list(self._failing.values())), None)
 
     def _all(self) -> list[Policy]:
         return [policy for policies in self._slots.values() for policy in policies]
@@ -189,6 +195,7 @@ class Daemon:
         # Only what changed is touched: adding a job anew would start its interval again.
         for slot in before.keys() - slots.keys():
             self._scheduler.remove_job(_job_id(slot))
+            self._failing.pop(_job_id(slot), None)
         for slot in slots.keys() - before.keys():
             self._scheduler.add_job(
                 self._evaluate,
@@ -205,6 +212,17 @@ class Daemon:
     def _upkeep(self, name: str, job: Callable[[], None], every: timedelta) -> None:
         self._scheduler.add_job(job, IntervalTrigger(seconds=every.total_seconds(), timezone=UTC), id=name)
 
+    def _keep_due(self) -> None:
+        """Let no job wait for longer than its period: the scheduler goes by the wall clock, which may be set back."""
+        now = self._parts.clock()
+        waiting = [job for job in self._scheduler.get_jobs() if job.next_run_time - now > job.trigger.interval]
+        for job in waiting:
+            early = (job.next_run_time - now) // job.trigger.interval * job.trigger.interval
+            with suppress(JobLookupError):  # a reload removed it meanwhile
+                job.modify(next_run_time=job.next_run_time - early)
+        if waiting:
+            log.warning("daemon.clock_set_back", jobs=len(waiting))
+
     def _evaluate(self, slot: Slot) -> None:
         held = self._parts.leases.held()
         policies: Sequence[Policy] = [policy for policy in self._slots.get(slot, ()) if policy.cluster_id in held]
@@ -214,8 +232,9 @@ class Daemon:
             self._parts.controller.evaluate(policies, self._parts.clock())
         except Exception as error:
             if not self._stopping.is_set():
-                log.error("evaluations.failed", policies=len(policies), error=str(error), kind=type(error).__name__)
+                self._failed(_job_id(slot), "evaluations.failed", error, policies=len(policies))
             return
+        self._failing.pop(_job_id(slot), None)
         # In place: a reload may be putting another set there.
         self._unevaluated.difference_update(policy.name for policy in policies)
 
@@ -225,12 +244,16 @@ class Daemon:
 
     def _renew(self) -> None:
         try:
+            restoral = self._parts.ledger.take_up(self._parts.clock())
+            if restoral is not None:
+                log.warning("ledger.restored", copied_at=str(restoral.copied_at))
             # Clusters whose policies are gone too, while something bought there is not settled.
             unsettled = {purchase.cluster_id for purchase in self._parts.ledger.unsettled()}
             asked = unsettled | {policy.cluster_id for policy in self._all()}
             self._parts.leases.renew(asked, keep=self._parts.purchasing.sending())
+            self._failing.pop("leases", None)
         except Exception as error:
-            log.error("leases.failed", error=str(error), kind=type(error).__name__)
+            self._failed("leases", "leases.failed", error)
         held = self._parts.leases.held()
         for policy in self._all():
             if policy.cluster_id not in held:
@@ -241,8 +264,13 @@ class Daemon:
             self._parts.purchasing.settle_all(self._parts.clock())
             # Those of other replicas too: the figures are of the ledger, not of this process.
             self._parts.metrics.purchases_changed(self._parts.ledger.purchases(limit=RECENT_PURCHASES))
+            self._failing.pop("settle", None)
         except Exception as error:
-            log.error("settling.failed", error=str(error), kind=type(error).__name__)
+            self._failed("settle", "settling.failed", error)
+
+    def _failed(self, job: str, event: str, error: Exception, **more: int) -> None:
+        log.error(event, error=str(error), kind=type(error).__name__, **more)
+        self._failing[job] = str(error) if isinstance(error, LedgerError) else f"{type(error).__name__}: {error}"
 
     def _prune(self) -> None:
         try:

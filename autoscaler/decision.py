@@ -4,7 +4,7 @@
 line, the first line of ``explain``, the API's field and the page's text.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from fractions import Fraction
 from math import ceil
@@ -87,6 +87,24 @@ def withheld(evaluation: Evaluation, reason: Reason, why: str) -> Evaluation:
     return replace(evaluation, decision=decision)
 
 
+def differences(evaluation: Evaluation) -> tuple[str, ...]:
+    """The fields of a stored decision that come out otherwise when it is decided again from its facts.
+
+    Where the rules wanted to buy and the purchase could not be reserved, it is their decision that is replayed.
+    """
+    stored, again = evaluation.decision, decide(evaluation.facts)
+    if stored.reason in (Reason.RACED, Reason.NO_PASSWORD) and stored.sentence.endswith(again.sentence):
+        again = replace(
+            again,
+            outcome=stored.outcome,
+            reason=stored.reason,
+            add=stored.add,
+            order_id=stored.order_id,
+            sentence=stored.sentence,
+        )
+    return tuple(f.name for f in fields(Decision) if getattr(stored, f.name) != getattr(again, f.name))
+
+
 def next_runs(policy: Policy, runs: tuple[Run, ...], demand: Fraction | None, now: datetime) -> tuple[Run, ...]:
     """The runs as they stand after an evaluation at ``now``: the newest extended or a new one begun.
 
@@ -94,8 +112,10 @@ def next_runs(policy: Policy, runs: tuple[Run, ...], demand: Fraction | None, no
     """
     hole = HOLE_PERIODS * policy.evaluate_every
     last = runs[-1] if runs else None
-    if last is not None and now <= last.last_at:
+    if last is not None and now == last.last_at:
         return runs
+    if last is not None and now < last.last_at:
+        runs, last = (), None  # by a clock that was ahead: what it says when it watched is worth nothing
     version = policy.version
     same = last is not None and (last.policy_version, last.wanted) == (version, demand) and now - last.last_at <= hole
     if same and last is not None:
@@ -170,15 +190,26 @@ def _suffices(draft: Draft) -> str:
 
 
 def _notes(draft: Draft, main: str) -> str:
-    """What an operator would miss: checks without a reading, and a freeze behind another reason."""
+    """What an operator would miss: checks without a reading, a freeze or an unknown purchase behind another reason."""
     notes = [
         f'"{name}" has no reading ({gap.reason}: {gap.detail})'
         for name, gap in draft.wishes
         if isinstance(gap, Gap) and gap is not draft.supply and f'"{name}" has no reading' not in main
     ]
     frozen = [verdict.says for verdict in draft.verdicts if verdict.rule == "freeze" and verdict.says != "none"]
-    notes += [text for text in frozen if text not in main]
+    notes += [text for text in (*frozen, draft.unknown) if text and text not in main]
     return "".join(f"; {note}" for note in notes)
 
 
-__all__ = ["Decision", "Evaluation", "Facts", "Reason", "Supply", "Verdict", "decide", "next_runs", "withheld"]
+__all__ = [
+    "Decision",
+    "Evaluation",
+    "Facts",
+    "Reason",
+    "Supply",
+    "Verdict",
+    "decide",
+    "differences",
+    "next_runs",
+    "withheld",
+]

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent / "autoscaler"
 LAYERS = {
     "core": {
         *("model", "duration", "months", "promql", "policy", "strategy"),
-        *("purchase", "budget", "supply", "facts", "rules", "decision"),
+        *("purchase", "budget", "supply", "facts", "restoral", "rules", "decision"),
     },
     "prometheus": {"prometheus"},
     "cloud": {"cloud", "signing", "credentials"},

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from structlog.testing import capture_logs
 
 from autoscaler.clock import utc_now
 from autoscaler.daemon import Daemon, EmptyLedger, NoPolicies
-from autoscaler.ledger import LedgerUnavailable, MemoryLedger
+from autoscaler.facts import Reason
+from autoscaler.leases import LEASE
+from autoscaler.ledger import LedgerUnavailable, MarkName, MemoryLedger
 from autoscaler.model import PurchaseState
 from autoscaler.sandbox import TEST_CREDENTIALS, Late, ReplayedPrometheus, SandboxCloud
 from autoscaler.settings import load_settings
@@ -166,6 +169,34 @@ def test_an_empty_ledger_and_a_live_policy_need_a_word(house: House) -> None:
         house.start(begin=False)
 
 
+def test_a_ledger_that_is_begun_by_a_persons_word_is_marked(house: House) -> None:
+    house.policy(dry_run="false")
+    house.start(begin=True)
+    assert [mark.name for mark in house.memory.marks()] == [MarkName.BEGUN]
+
+
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+def test_one_that_is_not_begun_by_it_is_not(house: House, dry_run: str) -> None:
+    if dry_run == "false":
+        keep(house, "fulfilled", "C1")
+    house.policy(dry_run=dry_run)
+    house.start(begin=True)
+    assert house.memory.marks() == ()
+
+
+def test_a_copy_is_restored_by_being_worked_on_and_that_is_told_of_once(house: House, logs: Log) -> None:
+    house.memory.mark(MarkName.BACKUP, utc_now() - timedelta(days=1), "autoscaler ledger backup")
+    house.policy(minimum=4, dry_run="false")
+    keep(house, "fulfilled", "C2")
+    house.start(begin=False)
+    house.daemon._renew()
+    assert [mark.name for mark in house.memory.marks()] == [MarkName.BACKUP, MarkName.RESTORED]
+    assert len(events(logs, "ledger.restored")) == 1
+    house.first_round()
+    assert house.memory.latest()["edge"].reason is Reason.RESTORED
+    assert house.sandbox.orders == []
+
+
 def test_an_empty_ledger_is_nothing_to_a_dry_run(house: House) -> None:
     house.policy(dry_run="true")
     house.start(begin=False)
@@ -208,12 +239,36 @@ def test_clusters_without_a_policy_are_held_while_something_bought_there_is_open
 
 def test_what_another_replica_holds_is_not_evaluated_here(house: House) -> None:
     house.policy()
-    house.memory.lease("another", ["C1"], timedelta(hours=1))
+    house.memory.lease("another", ["C1"], LEASE)
     house.policy("mine", cluster="C2")
     house.start()
     assert house.daemon.unevaluated() <= 1
     house.first_round()
     assert set(house.memory.latest()) == {"mine"}
+
+
+def test_a_clock_set_back_keeps_no_job_waiting(house: House) -> None:
+    house.policy(every="30s")
+    house.start()
+    house.daemon._keep_due()
+    before = house.jobs()
+    for job in house.daemon._scheduler.get_jobs():  # as they stand when the clock was set back by an hour
+        job.modify(next_run_time=job.next_run_time + timedelta(hours=1))
+    house.daemon._keep_due()
+    assert {name: due for name, due in house.jobs().items() if name != "settle"} == {
+        name: due for name, due in before.items() if name != "settle"
+    }
+
+
+def test_a_daemon_whose_clock_is_set_back_by_an_hour_goes_on_at_once(house: House) -> None:
+    house.policy()
+    house.start()
+    house.first_round()
+    before = house.memory.latest()["edge"].at
+    with time_machine.travel(before - timedelta(hours=1), tick=True):
+        house.daemon._keep_due()
+        until(lambda: house.memory.latest()["edge"].at < before - timedelta(minutes=59))
+        house.close()
 
 
 # --- it reloads ---
@@ -289,13 +344,40 @@ def test_a_ledger_that_does_not_answer_is_told_of(house: House) -> None:
     assert house.daemon.ledger_problem() == str(LOST)
 
 
+@pytest.mark.parametrize(
+    ("method", "job"), [("take_up", "_renew"), ("unsettled", "_settle")], ids=["leases", "settling"]
+)
+def test_a_job_that_failed_for_the_ledger_is_told_of_until_it_succeeds(house: House, method: str, job: str) -> None:
+    house.policy()
+    house.daemon._load()
+    run = getattr(house.daemon, job)
+    house.ledger.fail(method, LOST)
+    run()
+    assert house.daemon.ledger_problem() == str(LOST)
+    run()
+    assert house.daemon.ledger_problem() is None
+
+
+def test_so_is_an_evaluation_until_its_slot_is_gone(house: House) -> None:
+    house.policy()
+    house.daemon._load()
+    house.daemon._renew()
+    (slot,) = house.daemon._slots
+    house.ledger.fail("histories", LOST)
+    house.daemon._evaluate(slot)
+    assert house.daemon.ledger_problem() == str(LOST)
+    (house.folder / "edge.yaml").unlink()
+    house.daemon._load()
+    assert house.daemon.ledger_problem() is None
+
+
 def test_a_cluster_that_is_lost_is_shown_no_longer(house: House) -> None:
     house.policy()
     house.start()
     house.first_round()
     house.parts.leases._held = frozenset()
     house.memory.release(house.parts.leases.holder)
-    house.memory.lease("another", ["C1"], timedelta(hours=1))
+    house.memory.lease("another", ["C1"], LEASE)
     house.daemon._renew()
     assert house.parts.registry.get_sample_value("autoscaler_workers_ready", {"policy": "edge"}) is None
 

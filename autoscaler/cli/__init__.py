@@ -3,6 +3,7 @@
 import click
 
 from autoscaler import __version__
+from autoscaler.cli.ledger import ledger
 from autoscaler.cli.policies import check, explain
 from autoscaler.cli.purchases import purchases
 from autoscaler.cli.records import decisions, status
@@ -26,5 +27,5 @@ def main() -> None:
     """
 
 
-for command in (run, demo, check, explain, status, decisions, purchases):
+for command in (run, demo, check, explain, status, decisions, purchases, ledger):
     main.add_command(command)

@@ -207,7 +207,7 @@ def _attention(
         # A refusal stands in its rule's verdict also while nothing is needed and it blocks nothing.
         refusals = [verdict.says for verdict in decision.verdicts if verdict.rule == "refused"]
         says = [text for text in refusals if text != "none"]
-        if not says and decision.reason in (Reason.NO_PASSWORD, Reason.NOT_EDGE):
+        if not says and decision.reason in (Reason.NO_PASSWORD, Reason.NOT_EDGE, Reason.RESTORED):
             says = [decision.sentence]
         yield from ((policy, text) for text in says)
 

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from datetime import datetime, timedelta
 
 from autoscaler.decision import Decision
+from autoscaler.ledger.records import Mark, MarkName
 from autoscaler.model import (
     Arrival,
     History,
@@ -18,6 +19,7 @@ from autoscaler.model import (
     Purchase,
     PurchaseState,
     RefusalClass,
+    Restoral,
     Run,
 )
 from autoscaler.policy import Policy
@@ -53,6 +55,8 @@ FATE = (
 )
 """The fields of a purchase that change after its reservation, besides its arrivals."""
 
+FOUND_A_COPY = "it bears the mark of a copy and is in use"
+
 _FIXED = tuple(field.name for field in fields(Purchase) if field.name not in (*FATE, "arrivals"))
 
 
@@ -62,7 +66,10 @@ def shared_budgets(policies: Iterable[Policy]) -> frozenset[str]:
 
 
 def assemble(
-    policies: Sequence[Policy], purchases: Iterable[Purchase], runs: Mapping[tuple[str, str], tuple[Run, ...]]
+    policies: Sequence[Policy],
+    purchases: Iterable[Purchase],
+    runs: Mapping[tuple[str, str], tuple[Run, ...]],
+    restoral: Restoral | None,
 ) -> dict[str, History]:
     """The history of each policy by name, out of purchases (oldest first) that may be more than it needs.
 
@@ -73,7 +80,7 @@ def assemble(
     own: dict[tuple[str, str], list[Purchase]] = defaultdict(list)
     of_cluster: dict[str, list[Purchase]] = defaultdict(list)
     of_budget: dict[str, list[Purchase]] = defaultdict(list)
-    gone = None
+    of_cloud: dict[tuple[str, str], Purchase] = {}
     for purchase in purchases:
         if purchase.state is not PurchaseState.CANCELLED:
             own[purchase.policy, purchase.cluster_id].append(purchase)
@@ -82,8 +89,10 @@ def assemble(
         if purchase.state in COMMITTING:
             for name in purchase.shared_budgets:
                 of_budget[name].append(purchase)
-        if purchase.refusal is RefusalClass.GONE and purchase.retried_at is None:
-            gone = purchase
+        if purchase.refusal is RefusalClass.GONE:
+            of_cloud[purchase.endpoint, purchase.credential] = purchase
+    # The newest of each cloud alone: a person who ends that one ends those before it too.
+    gone = max((p for p in of_cloud.values() if p.retried_at is None), key=lambda p: p.id, default=None)
 
     def history(policy: Policy) -> History:
         kept: list[Purchase] = []
@@ -109,6 +118,7 @@ def assemble(
             purchases=tuple(by_id[key] for key in sorted(by_id)),
             runs=runs.get((policy.name, policy.cluster_id), ()),
             gone=gone,
+            restoral=restoral,
         )
 
     return {policy.name: history(policy) for policy in policies}
@@ -124,16 +134,47 @@ def is_news(previous: Decision | None, decision: Decision) -> bool:
     )
 
 
-def why_not_send(purchase: Purchase, *, leased: bool, overrides: Iterable[Override], now: datetime) -> str | None:
+def is_copy(marks: Sequence[Mark]) -> bool:
+    """Whether a ledger with these marks, oldest first, is a copy that nobody has put into use yet."""
+    return bool(marks) and marks[-1].name is MarkName.BACKUP
+
+
+def restoral_of(marks: Sequence[Mark], now: datetime) -> Restoral | None:
+    """What a ledger's marks, oldest first, say that it may have forgotten.
+
+    A copy that nobody has put into use yet is taken to be put into use ``now``.
+    """
+    last = marks[-1] if marks else None
+    copied_at = None
+    if last is not None and last.name is MarkName.RESTORED and len(marks) > 1 and marks[-2].name is MarkName.BACKUP:
+        copied_at = marks[-2].at
+    match last:
+        case Mark(name=MarkName.BEGUN, at=at):
+            return Restoral(at, begun=True)
+        case Mark(name=MarkName.RESTORED, at=at):
+            return Restoral(at, copied_at)
+        case Mark(name=MarkName.BACKUP, at=at):
+            return Restoral(now, at)
+        case _:
+            return None
+
+
+def why_not_send(
+    purchase: Purchase, *, leased: bool, overrides: Iterable[Override], restoral: Restoral | None, now: datetime
+) -> str | None:
     """One clause saying what forbids sending an intended purchase; None: it may be sent. ``overrides`` are active."""
     if not leased:
         return "the lease of its cluster is not held by this daemon"
+    if restoral is not None and restoral.at > purchase.reserved_at:
+        return "the ledger was restored after it was reserved"
     for order in overrides:
         if order.kind is OverrideKind.FREEZE and order.names(purchase.policy):
             return f"frozen by {order.author}: {order.reason}"
     age = now - purchase.reserved_at
     if age > SENDABLE_FOR:
         return f"it was reserved {age.total_seconds():.0f} s ago, and {SENDABLE_FOR.total_seconds():.0f} s is the limit"
+    if age < -SENDABLE_FOR:
+        return f"the clock was set back by {-age.total_seconds():.0f} s since it was reserved"
     return None
 
 
@@ -151,9 +192,13 @@ def in_order(arrivals: Iterable[Arrival]) -> tuple[Arrival, ...]:
     return tuple(sorted(arrivals, key=lambda arrival: (arrival.at, arrival.instance_id)))
 
 
-def is_stale(previous: Decision | None, decision: Decision) -> bool:
-    """Whether a newer decision of the policy was recorded already."""
-    return previous is not None and decision.at < previous.at
+def is_stale(newest_at: datetime | None, at: datetime, now: datetime) -> bool:
+    """Whether something newer than what was seen ``at`` was recorded already, as of ``now`` by the writer's clock.
+
+    What bears a later time than ``now`` was recorded by a clock that was ahead: it gives way, lest nothing is recorded
+    until that time has come.
+    """
+    return newest_at is not None and at < newest_at <= now
 
 
 def minute(at: datetime) -> datetime:

@@ -7,23 +7,26 @@ from threading import RLock
 
 from autoscaler.decision import Decision, Evaluation, next_runs
 from autoscaler.ledger.agreement import (
+    FOUND_A_COPY,
     LATE,
     SAMPLES_KEPT,
     assemble,
     changed,
     in_order,
+    is_copy,
     is_news,
     is_stale,
     minute,
+    restoral_of,
     why_not_send,
 )
 from autoscaler.ledger.errors import NotFound
-from autoscaler.ledger.records import Lease, PurchaseEvent, Sample, StoredDecision
+from autoscaler.ledger.records import Lease, Mark, MarkName, PurchaseEvent, Sample, StoredDecision
 from autoscaler.ledger.shares import Grant, Replica, dealt, fingerprint
 from autoscaler.ledger.sightings import Sighting, merge
-from autoscaler.model import History, Inventory, Override, OverrideKind, Purchase, PurchaseState, Run, Worker
+from autoscaler.model import History, Inventory, Override, OverrideKind, Purchase, PurchaseState, Restoral, Run, Worker
 from autoscaler.policy import Policy
-from autoscaler.purchase import OPEN, UNRESOLVED, Raced
+from autoscaler.purchase import OPEN, UNRESOLVED, Raced, copied
 
 
 class MemoryLedger:
@@ -41,13 +44,14 @@ class MemoryLedger:
         self._samples: dict[tuple[str, datetime], Sample] = {}
         self._decisions: dict[int, tuple[Evaluation, int | None]] = {}
         self._decided = 0
+        self._marks: list[Mark] = []
         self._replicas: dict[str, Replica] = {}
         self._grants: dict[str, Grant] = {}
 
     def histories(self, policies: Sequence[Policy], now: datetime) -> Mapping[str, History]:
         with self._lock:
             runs = {(d.policy, d.cluster_id): runs for d, runs in self._latest.values()}
-            return assemble(policies, self._told(self._purchases.values()), runs)
+            return assemble(policies, self._told(self._purchases.values()), runs, self.restoral(now))
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
         with self._lock:
@@ -82,7 +86,7 @@ class MemoryLedger:
         with self._lock:
             cluster_id = inventory.cluster_id
             looked_at = self._looks.get(cluster_id)
-            if looked_at is None or inventory.at > looked_at:
+            if inventory.at != looked_at and not is_stale(looked_at, inventory.at, self._clock()):
                 known = self._sightings.setdefault(cluster_id, {})
                 known.update(merge(known, looked_at, inventory))
                 self._looks[cluster_id] = inventory.at
@@ -109,7 +113,7 @@ class MemoryLedger:
     def _record(self, evaluation: Evaluation, purchase_id: int | None = None) -> bool:
         facts, decision = evaluation.facts, evaluation.decision
         previous, _ = self._latest.get(decision.policy, (None, ()))
-        stale = is_stale(previous, decision)
+        stale = is_stale(previous.at if previous else None, decision.at, self._clock())
         news = purchase_id is not None or (not stale and is_news(previous, decision))
         if news:
             self._decided += 1
@@ -144,9 +148,13 @@ class MemoryLedger:
 
     def samples(self, policy: str, since: datetime) -> tuple[Sample, ...]:
         with self._lock:
-            found = [s for (name, at), s in self._samples.items() if name == policy and at >= since]
-            newest = max((sample.at for sample in found), default=since)
-        return tuple(sorted((s for s in found if s.at >= newest - SAMPLES_KEPT), key=lambda sample: sample.at))
+            newest = minute(self._latest[policy][0].at) if policy in self._latest else since
+            found = [
+                sample
+                for (name, at), sample in self._samples.items()
+                if name == policy and at >= since and newest - SAMPLES_KEPT <= at <= newest
+            ]
+        return tuple(sorted(found, key=lambda sample: sample.at))
 
     def reserve(
         self,
@@ -171,7 +179,8 @@ class MemoryLedger:
             if purchase.state is not PurchaseState.INTENDED:
                 return f"it is {purchase.state} already"
             leased = any(lease.cluster_id == purchase.cluster_id and lease.holder == holder for lease in self.holders())
-            why_not = why_not_send(purchase, leased=leased, overrides=self.overrides(now), now=now)
+            orders, restoral = self.overrides(now), self.restoral(now)
+            why_not = why_not_send(purchase, leased=leased, overrides=orders, restoral=restoral, now=now)
             if why_not is None:
                 after = replace(purchase, state=PurchaseState.SENDING, sent_at=now)
             else:
@@ -274,7 +283,8 @@ class MemoryLedger:
         with self._lock:
             now = self._clock()
             me = Replica(holder, now + ttl, fingerprint(clusters))
-            self._replicas = {r.holder: r for r in (*self._replicas.values(), me) if r.expires_at > now}
+            alive = (r for r in self._replicas.values() if now < r.expires_at <= me.expires_at)
+            self._replicas = {r.holder: r for r in (*alive, me)}
             changed = dealt(me, clusters, keep, self._replicas.values(), self._grants.values())
             self._grants |= {grant.cluster_id: grant for grant in changed}
             return frozenset(grant.cluster_id for grant in self._grants.values() if grant.holder == holder)
@@ -294,6 +304,28 @@ class MemoryLedger:
                 if (replica := self._replicas.get(grant.holder or ""))
             )
             return tuple(lease for lease in held if lease.expires_at > now)
+
+    def mark(self, name: MarkName, at: datetime, reason: str, author: str | None = None) -> None:
+        with self._lock:
+            self._marks.append(Mark(name, at, reason, author))
+            if name is MarkName.RESTORED:
+                for id in self._purchases:
+                    self.change(id, copied, at, "the ledger was restored", author)
+
+    def marks(self) -> tuple[Mark, ...]:
+        with self._lock:
+            return tuple(self._marks)
+
+    def restoral(self, now: datetime) -> Restoral | None:
+        with self._lock:
+            return restoral_of(self._marks, now)
+
+    def take_up(self, now: datetime) -> Restoral | None:
+        with self._lock:
+            if not is_copy(self._marks):
+                return None
+            self.mark(MarkName.RESTORED, now, FOUND_A_COPY)
+            return self.restoral(now)
 
     def empty(self) -> bool:
         with self._lock:
