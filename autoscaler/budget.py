@@ -64,6 +64,13 @@ def _room(budget: Budget, policy: str, purchases: Sequence[Purchase], terms: Ter
         if tightest is None or (left, -taken) < (tightest.workers, -tightest.committed):
             tightest = Room(budget, left, taken, None)
     assert tightest is not None
+    if not tightest.workers:
+        least = one[0][1]
+        if least > limit:
+            return tightest  # there is no room for one, ever
+        freed_at = _freed_at(limit - least, per, times, sums, now)
+        if freed_at is not None:
+            return replace(tightest, changes_at=freed_at)
     edges = [instant for at in times for instant in (at - per, at, at + per)]
     changes = [instant for instant in edges if instant > now]
     if of_money and terms.auto_renew:
@@ -71,6 +78,22 @@ def _room(budget: Budget, policy: str, purchases: Sequence[Purchase], terms: Ter
         # pass a commitment at its time of day, and the end of the window at midnight.
         changes.append(_next_time_of_day({time.min, *(instant.time() for instant in edges)}, now))
     return replace(tightest, changes_at=min(changes, default=None))
+
+
+def _freed_at(
+    most: Fraction, per: timedelta, times: Sequence[datetime], sums: Sequence[Fraction], now: datetime
+) -> datetime | None:
+    """Until when time alone leaves no window that holds ``now`` with ``most`` or less; None: one has that now.
+
+    A window that ends at a commitment still to come holds what it holds until then; the one that ends now lets go of
+    its commitments, the oldest first. ``sums`` are those of the commitments at ``times``.
+    """
+    gone, here = bisect_right(times, now - per), bisect_right(times, now)
+    upcoming = range(here, bisect_left(times, now + per))
+    full = [times[n] for n in upcoming if sums[n + 1] - sums[bisect_right(times, times[n] - per)] > most]
+    if sums[here] - sums[gone] > most:
+        full.append(next(times[n] + per for n in range(gone, here) if sums[here] - sums[n + 1] <= most))
+    return max(full, default=None)
 
 
 def _next_time_of_day(times: set[time], now: datetime) -> datetime:

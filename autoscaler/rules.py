@@ -195,6 +195,9 @@ def budgets(draft: Draft, facts: Facts) -> Draft:
     rooms = room(policy.limits.budgets, policy.name, facts.history.purchases, terms(policy), facts.now)
     tightest = min(rooms, key=lambda left: left.workers)
     recheck = [left.changes_at for left in rooms]
+    spent = [left.changes_at for left in rooms if not left.workers]
+    if spent:  # while one of them leaves nothing, it does not matter what the others leave
+        recheck = [] if None in spent else [max(filter(None, spent))]
     return draft.limits("budgets", Reason.BUDGET, tightest.workers, _budget_says(tightest), recheck)
 
 

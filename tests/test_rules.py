@@ -642,6 +642,14 @@ RECHECKS: dict[str, tuple[Facts, datetime | None]] = {
         lacking(3, purchase(1, "fulfilled", 10, at(hours=-20), arrivals=()), of=policy(budgets=(budget(10),))),
         at(hours=4),
     ),
+    "the later of two budgets that are spent": (
+        lacking(
+            3,
+            purchase(1, "fulfilled", 10, at(hours=-20), arrivals=()),
+            of=policy(budgets=(budget(10), budget(10, per=timedelta(days=2)))),
+        ),
+        at(hours=28),
+    ),
     "the end of a warm-up": (at_load(400, 0, capacity=capacity(warming(since=at(minutes=-1)))), at(minutes=2)),
     "a worker that no longer is expected": (
         at_load(400, 0, capacity=capacity(joining(since=at(minutes=-20)))),
