@@ -194,7 +194,7 @@ def _asked_and_not_seen(purchase: Purchase, now: datetime) -> int:
 def _arriving(purchase: Purchase, workers: dict[str, Worker], policy: Policy, now: datetime) -> bool:
     if purchase.imagined:
         return any(now < arrival.at + policy.warm_up for arrival in purchase.arrivals)
-    found = [workers.get(arrival.instance_id) for arrival in purchase.arrivals if arrival.gone_at is None]
+    found = (workers.get(arrival.instance_id) for arrival in purchase.arrivals if arrival.gone_at is None)
     return any(worker is None or stage(worker, policy, now) in (Stage.JOINING, Stage.WARMING) for worker in found)
 
 

@@ -210,6 +210,11 @@ COURSES: dict[str, tuple[Policy, Sequence[Fault], list[str]]] = {
         [ClusterFault(NOW, at(minutes=4), FOREIGN)],
         ["0 foreign_scale_out", "4 needed 5", "5 enough"],
     ),
+    "somebody else's scale-out that never ends": (  # after provision_timeout it is only a busy cluster
+        policy(timeout_mins=1, provision_timeout=20 * MINUTE),
+        [ClusterFault(NOW, at(minutes=30), FOREIGN)],
+        ["0 foreign_scale_out", "20 cluster_busy", "30 needed 5", "31 enough"],
+    ),
     "the cluster is being updated": (
         FIVE,
         [ClusterFault(NOW, at(minutes=4), "updating")],
