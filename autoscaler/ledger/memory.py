@@ -7,6 +7,7 @@ from threading import RLock
 
 from autoscaler.decision import Decision, Evaluation, next_runs
 from autoscaler.ledger.agreement import (
+    KEYS_KEPT,
     LATE,
     SAMPLES_KEPT,
     assemble,
@@ -21,7 +22,20 @@ from autoscaler.ledger.errors import NotFound
 from autoscaler.ledger.records import Lease, PurchaseEvent, Sample, StoredDecision
 from autoscaler.ledger.shares import Grant, Replica, dealt, fingerprint
 from autoscaler.ledger.sightings import Sighting, merge
-from autoscaler.model import History, Inventory, Override, OverrideKind, Purchase, PurchaseState, Run, Worker
+from autoscaler.model import (
+    CheckReading,
+    History,
+    Inventory,
+    Override,
+    OverrideKind,
+    PaidWorker,
+    Purchase,
+    PurchaseState,
+    Run,
+    Terms,
+    Worker,
+)
+from autoscaler.override import KeyReused, OrderKey
 from autoscaler.policy import Policy
 from autoscaler.purchase import OPEN, UNRESOLVED, Raced
 
@@ -35,9 +49,11 @@ class MemoryLedger:
         self._purchases: dict[int, Purchase] = {}
         self._events: dict[int, list[PurchaseEvent]] = {}
         self._orders: dict[int, Override] = {}
+        self._keys: dict[tuple[str, str], tuple[str, int, datetime]] = {}
         self._looks: dict[str, datetime] = {}
         self._sightings: dict[str, dict[str, Sighting]] = {}
         self._latest: dict[str, tuple[Decision, tuple[Run, ...]]] = {}
+        self._readings: dict[str, tuple[CheckReading, ...]] = {}
         self._samples: dict[tuple[str, datetime], Sample] = {}
         self._decisions: dict[int, tuple[Evaluation, int | None]] = {}
         self._decided = 0
@@ -62,20 +78,39 @@ class MemoryLedger:
         reason: str,
         starts_at: datetime,
         ends_at: datetime,
+        key: OrderKey | None = None,
     ) -> Override:
         with self._lock:
             id = len(self._orders) + 1
             order = Override(id, kind, tuple(policies), workers, author, reason, starts_at, ends_at)
+            if key is not None:
+                kept = {used: row for used, row in self._keys.items() if row[2] > starts_at - KEYS_KEPT}
+                digest, known, _ = kept.get((author, key.key), (key.digest, id, starts_at))
+                if digest != key.digest:
+                    raise KeyReused(known)
+                self._keys = kept
+                if known != id:
+                    return self._orders[known]
+                self._keys[author, key.key] = digest, id, starts_at
             self._orders[id] = order
             return order
 
+    def override(self, id: int) -> Override:
+        with self._lock:
+            if id not in self._orders:
+                raise NotFound(f"there is no override {id}")
+            return self._orders[id]
+
+    def override_history(self, *, before_id: int | None = None, limit: int = 50) -> tuple[Override, ...]:
+        with self._lock:
+            newest = [order for id, order in reversed(self._orders.items()) if before_id is None or id < before_id]
+        return tuple(newest[:limit])
+
     def end_override(self, id: int, author: str, reason: str, at: datetime) -> Override:
         with self._lock:
-            order = self._orders.get(id)
-            if order is None:
-                raise NotFound(f"there is no override {id}")
+            order = self.override(id)
             if order.ended_at is None:
-                order = self._orders[id] = replace(order, ended_at=at)
+                order = self._orders[id] = replace(order, ended_at=at, ended_by=author, ended_reason=reason)
             return order
 
     def record_look(self, inventory: Inventory) -> tuple[Worker, ...]:
@@ -102,6 +137,21 @@ class MemoryLedger:
                 if sighting.gone_at is None
             )
 
+    def paid_workers(self, expiring_before: datetime) -> tuple[PaidWorker, ...]:
+        with self._lock:
+            return tuple(
+                PaidWorker(
+                    cluster_id, worker.instance_id, worker.instance_type, worker.expires_at, *self._bought(worker)
+                )
+                for cluster_id in sorted(self._sightings)
+                for worker in self.workers(cluster_id)
+                if worker.expires_at is None or worker.expires_at < expiring_before
+            )
+
+    def _bought(self, worker: Worker) -> tuple[str, Terms, datetime] | tuple[()]:
+        purchase = self._purchases.get(worker.purchase_id or 0)
+        return (purchase.policy, purchase.terms, purchase.sent_at or purchase.reserved_at) if purchase else ()
+
     def record(self, evaluations: Sequence[Evaluation]) -> tuple[bool, ...]:
         with self._lock:
             return tuple([self._record(evaluation) for evaluation in evaluations])
@@ -118,6 +168,7 @@ class MemoryLedger:
             return news
         runs = next_runs(facts.policy, facts.history.runs, decision.demand, facts.now)
         self._latest[decision.policy] = decision, runs
+        self._readings[decision.policy] = facts.readings
         at = minute(decision.at)
         self._samples[decision.policy, at] = Sample(at, decision.demand, decision.wanted, decision.supply)
         return news
@@ -141,6 +192,10 @@ class MemoryLedger:
     def latest(self) -> Mapping[str, Decision]:
         with self._lock:
             return {policy: decision for policy, (decision, _) in self._latest.items()}
+
+    def readings(self) -> Mapping[str, tuple[CheckReading, ...]]:
+        with self._lock:
+            return dict(self._readings)
 
     def samples(self, policy: str, since: datetime) -> tuple[Sample, ...]:
         with self._lock:
@@ -240,6 +295,7 @@ class MemoryLedger:
         *,
         policy: str | None = None,
         states: Collection[PurchaseState] | None = None,
+        orders: Collection[int] | None = None,
         before_id: int | None = None,
         limit: int | None = 50,
     ) -> tuple[Purchase, ...]:
@@ -249,6 +305,7 @@ class MemoryLedger:
                 for purchase in reversed(self._purchases.values())
                 if (policy is None or purchase.policy == policy)
                 and (states is None or purchase.state in states)
+                and (orders is None or purchase.order_id in orders)
                 and (before_id is None or purchase.id < before_id)
             ]
             return self._told(found[:limit])

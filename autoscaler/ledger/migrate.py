@@ -14,7 +14,7 @@ from autoscaler.ledger.errors import LedgerMissing, LedgerTooNew, LedgerUnavaila
 if TYPE_CHECKING:
     from alembic.config import Config
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest revision in ``migrations/versions``."""
 
 
