@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent / "autoscaler"
 LAYERS = {
     "core": {
         *("model", "duration", "months", "promql", "policy", "strategy"),
-        *("purchase", "budget", "supply", "facts", "rules", "decision", "override"),
+        *("purchase", "budget", "supply", "facts", "rules", "decision", "replay", "override"),
     },
     "prometheus": {"prometheus"},
     "cloud": {"cloud", "signing", "credentials"},
@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": VALUES,
     "report": {"core", "clock"},
     "web": {"core", "clock", "report", "oncall"},
-    "wiring": BUILDING,
+    "wiring": {*BUILDING, "web"},
     "daemon": {*BUILDING, "web", "wiring"},
     "cli": {*BUILDING, "simulation", "sandbox", "web", "wiring", "daemon"},
 }

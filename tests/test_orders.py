@@ -1,47 +1,25 @@
 """Orders of people: what they would do, that they are recorded once, and what is answered."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from autoscaler.decision import Evaluation, decide
-from autoscaler.ledger import MemoryLedger, NotFound
-from autoscaler.model import OverrideKind, Purchase, PurchaseState
-from autoscaler.orders import Orders, progress
+from autoscaler.ledger import NotFound
+from autoscaler.model import OverrideKind, PurchaseState
+from autoscaler.orders import progress
 from autoscaler.override import Asked, KeyReused, OrderRefused
-from autoscaler.policy import Policy
 from autoscaler.purchase import CannotSettle, TooEarly
-from tests.build import NOW, at, budget, capacity, cluster, facts, gap, policy, purchase, workers
+from tests.build import NOW, at, budget, capacity, cluster, gap, policy, purchase, workers
+from tests.counter import EDGE, OTHER, Counter
 
 HOUR = timedelta(hours=1)
-EDGE = policy(price_per_worker_month=Fraction(180), currency="CNY", per_action=2, maximum=20)
-OTHER = policy(name="other", cluster_id="C2", dry_run=True)
 
 
-class Desk:
-    """Orders over a ledger in lists, with two policies that were evaluated at noon with ten workers each."""
-
-    def __init__(self, *policies: Policy) -> None:
-        self.now = NOW
-        self.ledger = MemoryLedger(clock=self.clock)
-        self.policies: Sequence[Policy] = policies or (EDGE, OTHER)
-        self.orders = Orders(ledger=self.ledger, policies=lambda: self.policies, clock=self.clock)
-        for each in self.policies:
-            self.evaluate(each)
-
-    def clock(self) -> datetime:
-        return self.now
-
-    def evaluate(self, of: Policy, **given: Any) -> None:
-        known = facts(of, 4000, **({"capacity": capacity(workers(10)), "now": self.now} | given))
-        self.ledger.record([Evaluation(known, decide(known))])
-
-    def keep(self, made: Purchase) -> None:
-        self.ledger._store(made)
+class Desk(Counter):
+    """Orders, and what would hold one back."""
 
     def waits(self, order: Asked, of: str = "edge") -> tuple[str, ...]:
         return next(effect.waits for effect in self.orders.preview(order).effects if effect.policy == of)

@@ -1,14 +1,13 @@
 """An evaluation for people: the sentence, every rule's verdict, and the readings and the supply they rest on."""
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
 from datetime import datetime
 
 import click
 
 from autoscaler.cli.output import NOTHING, ago, count, instant, length, print_fields, print_table
-from autoscaler.decision import Decision, Evaluation, decide
-from autoscaler.facts import Facts, Reason
+from autoscaler.decision import Decision, Evaluation
+from autoscaler.facts import Facts
 from autoscaler.model import Capacity, Gap, Reading
 from autoscaler.strategy import number
 
@@ -33,24 +32,6 @@ def print_explanation(evaluation: Evaluation) -> None:
             print_table(["READING", "VALUE", "AGE"], [row[:-1] for row in readings])
     click.echo()
     print_fields(_circumstances(facts, decision))
-
-
-def differences(evaluation: Evaluation) -> tuple[str, ...]:
-    """The fields of a stored decision that come out otherwise when it is decided again from its facts.
-
-    Where the rules wanted to buy and the purchase could not be reserved, it is their decision that is replayed.
-    """
-    stored, again = evaluation.decision, decide(evaluation.facts)
-    if stored.reason in (Reason.RACED, Reason.NO_PASSWORD) and stored.sentence.endswith(again.sentence):
-        again = replace(
-            again,
-            outcome=stored.outcome,
-            reason=stored.reason,
-            add=stored.add,
-            order_id=stored.order_id,
-            sentence=stored.sentence,
-        )
-    return tuple(f.name for f in fields(Decision) if getattr(stored, f.name) != getattr(again, f.name))
 
 
 def _reading_rows(facts: Facts) -> Iterator[tuple[str, ...]]:
