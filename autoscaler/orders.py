@@ -100,7 +100,7 @@ class Effect:
     """What an order would do to one policy now."""
 
     policy: str
-    dry_run: bool | None  # None, here and below: its file cannot be read here
+    imagined: bool | None  # it is a dry run's; None, here and below: the policy's file cannot be read here
     workers: int  # that it would have bought by and by: all of a buy, what a floor lacks; 0 for a freeze or cap
     money: Fraction | None  # for those, at once; None also: the policy names no price
     currency: str | None
@@ -117,15 +117,20 @@ class Preview:
 
     @property
     def workers(self) -> int:
-        """Workers it would have bought by and by, of all policies together, dry runs too."""
-        return sum(effect.workers for effect in self.effects)
+        """Workers it would have bought by and by, of all policies together but for dry runs."""
+        return sum(effect.workers for effect in self.effects if not effect.imagined)
+
+    @property
+    def imagined(self) -> int:
+        """Workers that dry runs would imagine by and by."""
+        return sum(effect.workers for effect in self.effects if effect.imagined)
 
     @property
     def money(self) -> tuple[tuple[str, Fraction], ...]:
-        """What those cost at once: a sum for each currency, of the policies that name a price."""
+        """What the workers cost at once: a sum for each currency, of the policies that name a price."""
         sums: dict[str, Fraction] = {}
         for effect in self.effects:
-            if effect.money:
+            if effect.money and not effect.imagined:
                 currency = effect.currency or ""
                 sums[currency] = sums.get(currency, Fraction(0)) + effect.money
         return tuple(sorted(sums.items()))

@@ -4,6 +4,7 @@ A handful of queries however many policies there are; what a policy's latest eva
 worked out again. Those that need a person come first, each with the reason in words.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,12 @@ class Standing:
         """What the tightest budget left at the latest evaluation, in words; empty: it has none."""
         says = _said(self.decision, "budgets")
         return "" if says == "none" else says
+
+    @property
+    def budget_left(self) -> int | None:
+        """Workers that it left; None: there is no budget, or no evaluation."""
+        found = re.search(r" leaves (\d+), ", self.budgets)
+        return int(found[1]) if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def test_a_buy_is_shown_with_its_workers_and_money() -> None:
         ("edge", 5, Fraction(900), "buys 5, in portions of 2"),
         ("other", 5, None, "buys 5 (dry run: only imagined)"),
     ]
-    assert (preview.workers, preview.money) == (10, (("CNY", Fraction(900)),))
+    assert (preview.workers, preview.imagined, preview.money) == (5, 5, (("CNY", Fraction(900)),))
     assert preview.override.policies == ("edge", "other")
 
 
@@ -139,7 +139,7 @@ def test_a_policy_that_only_the_ledger_knows_can_be_ordered_for() -> None:
     desk = Desk()
     desk.policies = ()
     (effect,) = desk.orders.place(asked("buy", 3)).effects
-    assert (effect.dry_run, effect.money) == (None, None)
+    assert (effect.imagined, effect.money) == (None, None)
     assert effect.says == "buys 3; its file cannot be read here"
 
 

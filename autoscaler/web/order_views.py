@@ -51,7 +51,7 @@ class EffectView(View):
     """What an order would do to one policy now."""
 
     policy: str
-    dry_run: bool | None
+    imagined: bool | None = Field(description="It is a dry run's; null: the policy's file cannot be read here.")
     workers: int
     money: Number | None
     currency: str | None
@@ -73,6 +73,7 @@ class PreviewView(View):
     ends_at: datetime
     effects: list[EffectView]
     workers: int = Field(description="That it would have bought by and by.")
+    imagined: int = Field(description="Workers that dry runs would imagine by and by.")
     money: list[MoneyView] = Field(description="What those cost at once, where policies name a price.")
 
     @classmethod
@@ -82,6 +83,7 @@ class PreviewView(View):
             ends_at=preview.override.ends_at,
             effects=[EffectView.model_validate(effect) for effect in preview.effects],
             workers=preview.workers,
+            imagined=preview.imagined,
             money=[MoneyView(currency=currency, amount=number(sum_)) for currency, sum_ in preview.money],
         )
 
