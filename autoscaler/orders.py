@@ -41,6 +41,7 @@ RETIRED_AFTER = timedelta(days=1)
 """A policy is evaluated every few seconds or minutes: one that was not for a day was taken out."""
 
 _RULES = (bounds, per_action, budgets, purchase_open, backoff, cooldown, freeze)
+_BUYING = frozenset({OverrideKind.BUY, OverrideKind.FLOOR})
 _IMAGINED = {True: " (dry run: only imagined)", False: ""}
 _NO_OBJECTION = ("none", "running", "not known", "node quota")  # how rules begin that do not object
 
@@ -247,7 +248,9 @@ class Orders:
     def _effects(self, order: Override, latest: Mapping[str, Decision], now: datetime) -> tuple[Effect, ...]:
         policies = {policy.name: policy for policy in self._policies()}
         names = matched(order, latest.keys() | policies.keys())
-        histories = self._ledger.histories([policies[name] for name in names if name in policies], now)
+        # What was bought in years is read only for what buys: a freeze of everything must be quick.
+        buying = [policies[name] for name in names if name in policies] if order.kind in _BUYING else []
+        histories = self._ledger.histories(buying, now)
         others = tuple(other for other in self._ledger.overrides(now) if other.id != order.id)
         return tuple(
             _effect(
@@ -371,7 +374,14 @@ def _waits(
                 yield f"order {other.id} comes first and lacks {lacking} of {other.workers}"
     unknown = Gap(GapReason.NO_DATA, "not asked")
     facts = Facts(policy, now, (), unknown, history, (*others, order), endpoint="", credential="")
-    draft = Draft(decision.supply or unknown, own, (), missing=missing, add=missing, order=order if buys else None)
+    draft = Draft(
+        supply=decision.supply or unknown,
+        purchases=own,
+        wishes=(),
+        missing=missing,
+        add=missing,
+        order=order if buys else None,
+    )
     for rule in _RULES:
         verdict = rule(draft, facts).verdicts[-1]
         if verdict.reason is not None:
