@@ -325,7 +325,7 @@ def _effect(
     supply = None if decision is None else decision.supply
     match order.kind:
         case OverrideKind.BUY:
-            missing = max(0, (order.workers or 0) - done_of_order(order.id, history.purchases))
+            missing = _lacking(order, name, history)
             says = f"buys {missing}"
             if policy is not None and missing > policy.limits.per_action:
                 says += f", in portions of {policy.limits.per_action}"
@@ -366,17 +366,16 @@ def _waits(
         yield "it has not been evaluated yet"
         return
     buys = order.kind is OverrideKind.BUY
-    own = tuple(p for p in history.purchases if (p.policy, p.cluster_id) == (policy.name, policy.cluster_id))
     for other in others:
         if buys and other.kind is OverrideKind.BUY and (not order.id or other.id < order.id):
-            lacking = (other.workers or 0) - done_of_order(other.id, own)
-            if lacking > 0:
+            lacking = _lacking(other, policy.name, history)
+            if lacking:
                 yield f"order {other.id} comes first and lacks {lacking} of {other.workers}"
     unknown = Gap(GapReason.NO_DATA, "not asked")
     facts = Facts(policy, now, (), unknown, history, (*others, order), endpoint="", credential="")
     draft = Draft(
         supply=decision.supply or unknown,
-        purchases=own,
+        purchases=facts.own_purchases(),
         wishes=(),
         missing=missing,
         add=missing,
@@ -392,6 +391,12 @@ def _waits(
         if name == "capacity":
             yield f"the workers cannot be counted ({gap.reason}: {gap.detail})"
     yield from (verdict.says for verdict in decision.verdicts if _objects(verdict))
+
+
+def _lacking(order: Override, policy: str, history: History) -> int:
+    """Workers that an order to buy still lacks for one policy; a history holds purchases of others beside it."""
+    done = done_of_order(order.id, (purchase for purchase in history.purchases if purchase.policy == policy))
+    return max(0, (order.workers or 0) - done)
 
 
 def _objects(verdict: Verdict) -> bool:
