@@ -64,7 +64,6 @@ def judge(
     posts: Sequence[str | None],
     ready: int,
     disturbed: bool,
-    stood_still: bool,
 ) -> Verdict:
     """Compare what was sold with what was to be bought.
 
@@ -92,7 +91,7 @@ def judge(
         if row.state in _NOTHING_BOUGHT:
             problems.append(f"purchase {row.id} is {row.state}, and the cloud sold {order.count}")
     problems += [f"purchase {row.id} is still {row.state}" for row in rows if row.state in _OPEN]
-    problems += _needless_calls(trouble, evidence, stood_still)
+    problems += _needless_calls(trouble, evidence)
     arrived = ready - WORKERS_AT_FIRST - evidence.colleagues
     if arrived > WANTED - WORKERS_AT_FIRST:
         problems.append(f"{arrived} workers came of our orders, {WANTED - WORKERS_AT_FIRST} were wanted")
@@ -113,7 +112,7 @@ def judge(
     )
 
 
-def _needless_calls(trouble: Trouble, evidence: Evidence, stood_still: bool) -> list[str]:
+def _needless_calls(trouble: Trouble, evidence: Evidence) -> list[str]:
     """Calls of a person that evidence, or the policy's own wish, should have spared."""
     problems = []
     for sold in evidence.unknown.values():
@@ -121,7 +120,7 @@ def _needless_calls(trouble: Trouble, evidence: Evidence, stood_still: bool) -> 
             problems.append("a person was called although the policy settles by itself")
         elif sold and not evidence.colleagues:
             problems.append(f"a person was called although the cloud shows the {sold} workers sold")
-    # Who stood still for too long is refused for its old signature.
-    if Call.REFUSED in evidence.calls and Call.REFUSED not in trouble.calls and not stood_still:
+    # Also who stood still for too long, and is refused for its old signature, needs none.
+    if Call.REFUSED in evidence.calls and Call.REFUSED not in trouble.calls:
         problems.append("a person was called for a refusal that waits for none")
     return problems
