@@ -83,6 +83,8 @@ class Daemon:
         where a read hangs that nothing can cut: the process then ends here, with status 0.
         """
         begun_before = threading.enumerate()
+        # Python runs them in this thread, and not before it wakes where another got the signal, or where it came just
+        # before this one began to wait: so it never waits for long.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
         signal.signal(signal.SIGHUP, lambda *_: self.reload())

@@ -479,9 +479,23 @@ class Mute:
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
 
 
+RUN = "from autoscaler.cli import main; main()"
+# Once a line comes in and the main thread waits, another thread sends SIGTERM to itself.
+HEARD_BY_ANOTHER_THREAD = f"""
+import signal, sys, threading, time
+def get():
+    sys.stdin.readline()
+    while sys._current_frames()[threading.main_thread().ident].f_code.co_name != "wait":
+        time.sleep(0.1)
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Thread(target=get, daemon=True).start()
+{RUN}
+"""
+
+
 @contextmanager
-def process(house: House, tmp_path: Path, **environ: str) -> Iterator["subprocess.Popen[str]"]:
-    script = "from autoscaler.cli import main; main()"
+def process(house: House, tmp_path: Path, script: str = RUN, **environ: str) -> Iterator["subprocess.Popen[str]"]:
     own = {
         "AUTOSCALER_LEDGER": f"sqlite:///{tmp_path}/ledger.db",
         "AUTOSCALER_LISTEN": "127.0.0.1:0",
@@ -491,6 +505,7 @@ def process(house: House, tmp_path: Path, **environ: str) -> Iterator["subproces
     with subprocess.Popen(
         [sys.executable, "-c", script, "run"],
         env={**os.environ, **house.environ, **own, **environ},
+        stdin=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
         text=True,
@@ -521,6 +536,15 @@ def test_a_process_reloads_at_sighup_and_ends_with_0_at_sigterm(house: House, tm
         assert '"policies": 2' in told(running, "policies.loaded")
         running.send_signal(signal.SIGTERM)
         rest, _ = running.communicate(timeout=10)
+    assert (running.returncode, "daemon.stopped" in rest) == (0, True)
+
+
+def test_a_process_ends_too_when_another_thread_gets_the_signal(house: House, tmp_path: Path) -> None:
+    """As when it comes just before the main thread begins to wait: Python then runs no handler until it wakes."""
+    house.policy()
+    with process(house, tmp_path, HEARD_BY_ANOTHER_THREAD) as running:
+        told(running, "daemon.started")
+        rest, _ = running.communicate("now\n", timeout=20)
     assert (running.returncode, "daemon.stopped" in rest) == (0, True)
 
 
