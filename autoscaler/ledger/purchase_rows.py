@@ -103,7 +103,11 @@ def unsettled() -> Select[int]:
 
 
 def newest(
-    policy: str | None, states: Collection[PurchaseState] | None, before_id: int | None, limit: int | None
+    policy: str | None,
+    states: Collection[PurchaseState] | None,
+    orders: Collection[int] | None,
+    before_id: int | None,
+    limit: int | None,
 ) -> Select[int]:
     """Ids of one page of the list of purchases."""
     query = select(_P.id).order_by(_P.id.desc()).limit(limit)
@@ -111,6 +115,8 @@ def newest(
         query = query.where(_P.policy == policy)
     if states is not None:
         query = query.where(_in(states))
+    if orders is not None:
+        query = query.where(_P.order_id.in_(sorted(orders)))
     if before_id is not None:
         query = query.where(_P.id < before_id)
     return query
