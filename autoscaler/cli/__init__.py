@@ -4,9 +4,11 @@ import click
 
 from autoscaler import __version__
 from autoscaler.cli.ledger import ledger
+from autoscaler.cli.orders import buy, override
 from autoscaler.cli.policies import check, explain
 from autoscaler.cli.purchases import purchases
-from autoscaler.cli.records import decisions, status
+from autoscaler.cli.records import decisions
+from autoscaler.cli.standing import status
 from autoscaler.cli.work import demo, run
 
 
@@ -24,8 +26,10 @@ def main() -> None:
     Judge your policy files:                autoscaler check policies
     Ask what it would do now, and why:      autoscaler explain edge-beijing
     Run it:                                 autoscaler run
+    See how it stands:                      autoscaler status
+    Stop it:                                autoscaler override freeze '*' --for 2h --reason "…"
     """
 
 
-for command in (run, demo, check, explain, status, decisions, purchases, ledger):
+for command in (run, demo, check, explain, status, decisions, purchases, override, buy, ledger):
     main.add_command(command)

@@ -69,28 +69,8 @@ def judge(
 
     ``posts``: the nonces of all purchases that reached the cloud; ``ready``: the workers that carry load long after.
     """
-    problems = list(evidence.problems)
     ours = [order for order in orders if order.origin == "api"]
-    by_nonce = {row.nonce: row for row in rows}
-    for nonce, times in Counter(order.nonce for order in ours).items():
-        if times > 1:
-            problems.append(f"{times} orders of one purchase")
-        if nonce not in by_nonce:
-            problems.append("an order that is no purchase's")
-    for nonce, times in Counter(posts).items():
-        if times > 1:
-            problems.append(f"a purchase was sent {times} times")
-        if nonce not in by_nonce:
-            problems.append("a request that is no purchase's")
-    for order in ours:
-        row = by_nonce.get(order.nonce or "")
-        if row is None:
-            continue
-        if order.count > row.asked:
-            problems.append(f"purchase {row.id} asked {row.asked} and the cloud sold {order.count}")
-        if row.state in _NOTHING_BOUGHT:
-            problems.append(f"purchase {row.id} is {row.state}, and the cloud sold {order.count}")
-    problems += [f"purchase {row.id} is still {row.state}" for row in rows if row.state in _OPEN]
+    problems = [*evidence.problems, *doubled(rows, ours, posts), *never_settled(rows)]
     problems += _needless_calls(trouble, evidence)
     arrived = ready - WORKERS_AT_FIRST - evidence.colleagues
     if arrived > WANTED - WORKERS_AT_FIRST:
@@ -110,6 +90,39 @@ def judge(
         orders=counts,
         calls=tuple(evidence.calls),
     )
+
+
+def doubled(rows: Sequence[Row], orders: Sequence[Order], posts: Sequence[str | None]) -> list[str]:
+    """What shows that an intent led to more than one purchase, or to more than it asked.
+
+    ``orders``: those by the API; ``posts``: the nonces of all purchases that reached the cloud.
+    """
+    problems = []
+    by_nonce = {row.nonce: row for row in rows}
+    for nonce, times in Counter(order.nonce for order in orders).items():
+        if times > 1:
+            problems.append(f"{times} orders of one purchase")
+        if nonce not in by_nonce:
+            problems.append("an order that is no purchase's")
+    for nonce, times in Counter(posts).items():
+        if times > 1:
+            problems.append(f"a purchase was sent {times} times")
+        if nonce not in by_nonce:
+            problems.append("a request that is no purchase's")
+    for order in orders:
+        row = by_nonce.get(order.nonce or "")
+        if row is None:
+            continue
+        if order.count > row.asked:
+            problems.append(f"purchase {row.id} asked {row.asked} and the cloud sold {order.count}")
+        if row.state in _NOTHING_BOUGHT:
+            problems.append(f"purchase {row.id} is {row.state}, and the cloud sold {order.count}")
+    return problems
+
+
+def never_settled(rows: Sequence[Row]) -> list[str]:
+    """The purchases that are still open."""
+    return [f"purchase {row.id} is still {row.state}" for row in rows if row.state in _OPEN]
 
 
 def _needless_calls(trouble: Trouble, evidence: Evidence) -> list[str]:
