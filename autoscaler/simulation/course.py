@@ -4,6 +4,7 @@ What the daemon's threads and timers do is done here in a fixed order at each ti
 purchases are settled, the policy is decided, and what it asks for is reserved, sent and recorded.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -43,26 +44,27 @@ class Course:
         self._settling = Settling(
             ledger=self.ledger, cloud=self.cloud, observer=_Nobody(), clock=lambda: self.now, tell=_tell_nobody
         )
-        self.overrides = tuple(
-            self.ledger.add_override(
-                order.kind,
-                order.policies,
-                order.workers,
-                order.author,
-                order.reason,
-                order.starts_at,
-                order.ends_at if order.ended_at is None else min(order.ends_at, order.ended_at),
-            )
-            for order in overrides
-        )
+        in_time = sorted(overrides, key=lambda order: order.starts_at)
+        self.overrides = tuple(replace(order, id=id) for id, order in enumerate(in_time, 1))
+        self._to_come = deque(self.overrides)
 
     def turn_to(self, tick: int) -> None:
         """Let time pass until a tick, and look at the cloud as it then stands."""
         self.now = self.load.at(tick)
+        self._take_orders()
         self.cloud.turn_to(tick)
         look = self.cloud.inventory(self.policy.cluster_id)
         if not isinstance(look, Gap):
             self.ledger.record_look(look)
+
+    def _take_orders(self) -> None:
+        # An order holds from its record on: it is recorded no sooner than it was given.
+        while self._to_come and self._to_come[0].starts_at <= self.now:
+            order = self._to_come.popleft()
+            ends_at = order.ends_at if order.ended_at is None else min(order.ends_at, order.ended_at)
+            self.ledger.add_override(
+                order.kind, order.policies, order.workers, order.author, order.reason, order.starts_at, ends_at
+            )
 
     def settle(self) -> bool:
         """Move open purchases on by what the cloud shows now; whether any was."""
