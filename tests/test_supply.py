@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from autoscaler.model import Arrival, Capacity, Purchase, Worker
 from autoscaler.policy import Policy
-from autoscaler.supply import Stage, Supply, changes_at, count, dropped_out, stage, supply_before, term_ends_at
+from autoscaler.supply import (
+    Lapse,
+    Stage,
+    Supply,
+    changes_at,
+    count,
+    dropped_out,
+    lapses,
+    stage,
+    supply_before,
+    term_ends_at,
+)
 from tests.build import NOW, arrivals, arrived_workers, at, capacity, joining, lost, policy, purchase, warming, worker
 from tests.build import workers as serving
 
@@ -184,6 +195,31 @@ class TestTerms:
         assert counted(capacity(), late, now=NOW - SECOND).paid == 3
         assert counted(capacity(), late, now=NOW).paid == 0
 
+    def test_one_that_left_the_list_at_its_end_is_neither_lost_nor_paid(self) -> None:
+        gone = lost(4, since=at(minutes=-5), listed=False, expires_at=NOW)
+        found = counted(capacity(serving(5) + gone), by=self.ONCE)
+        assert (found.lost, found.total, found.paid) == (0, 5, 5)
+        assert not counted(capacity(serving(4) + gone), by=self.ONCE).unhealthy
+
+    def test_one_that_is_listed_beyond_its_end_was_renewed_by_somebody(self) -> None:
+        assert counted(capacity(serving(3, expires_at=at(hours=-1))), by=self.ONCE).paid == 3
+
+    def test_the_calendar_tells_when_how_many_lapse(self) -> None:
+        renewing = purchase(1, "fulfilled", asked=2)
+        imagined = purchase(2, "fulfilled", asked=3, of=self.ONCE, sent_at=at(hours=-1), imagined=True)
+        of = capacity(
+            serving(2, expires_at=at(days=9))
+            + joining(1, expires_at=at(days=2))
+            + lost(1, since=at(hours=-9), expires_at=at(hours=-1), listed=False)
+            + arrived_workers(renewing, expires_at=at(days=5))
+        )
+        calendar = lapses(self.ONCE, of, [renewing, imagined], NOW)
+        ends = NOW.replace(month=7) - timedelta(hours=1)
+        assert calendar == (Lapse(at(days=2), 1), Lapse(at(days=9), 2), Lapse(ends, 3))
+
+    def test_the_calendar_of_what_renews_itself_is_empty(self) -> None:
+        assert lapses(POLICY, capacity(serving(2, expires_at=at(days=9))), [], NOW) == ()
+
     def test_imagined_workers_leave_with_their_term(self) -> None:
         sent_at = datetime.fromisoformat("2026-05-01T12:00Z")
         bought = purchase(1, "fulfilled", asked=3, of=self.ONCE, sent_at=sent_at, imagined=True)
@@ -249,7 +285,8 @@ def any_worker(draw: st.DrawFn) -> Worker:
     seen, ready_at, last = draw(instants), draw(st.none() | instants), draw(instants)
     return worker(
         f"i-{draw(st.integers(0, 10**9))}",
-        ready=ready_at is not None and draw(st.booleans()),
+        listed=(listed := draw(st.booleans())),
+        ready=listed and ready_at is not None and draw(st.booleans()),
         first_seen_at=seen,
         ready_at=ready_at,
         last_ready_at=None if ready_at is None else max(ready_at, last),
