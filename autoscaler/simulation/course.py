@@ -44,27 +44,27 @@ class Course:
         self._settling = Settling(
             ledger=self.ledger, cloud=self.cloud, observer=_Nobody(), clock=lambda: self.now, tell=_tell_nobody
         )
-        in_time = sorted(overrides, key=lambda order: order.starts_at)
-        self.overrides = tuple(replace(order, id=id) for id, order in enumerate(in_time, 1))
+        self.overrides = tuple(
+            replace(order, id=number, ends_at=min(order.ends_at, order.ended_at or order.ends_at), ended_at=None)
+            for number, order in enumerate(sorted(overrides, key=lambda order: order.starts_at), 1)
+        )
         self._to_come = deque(self.overrides)
 
     def turn_to(self, tick: int) -> None:
         """Let time pass until a tick, and look at the cloud as it then stands."""
         self.now = self.load.at(tick)
-        self._take_orders()
         self.cloud.turn_to(tick)
         look = self.cloud.inventory(self.policy.cluster_id)
         if not isinstance(look, Gap):
             self.ledger.record_look(look)
-
-    def _take_orders(self) -> None:
-        # An order holds from its record on: it is recorded no sooner than it was given.
         while self._to_come and self._to_come[0].starts_at <= self.now:
-            order = self._to_come.popleft()
-            ends_at = order.ends_at if order.ended_at is None else min(order.ends_at, order.ended_at)
-            self.ledger.add_override(
-                order.kind, order.policies, order.workers, order.author, order.reason, order.starts_at, ends_at
-            )
+            self._record(self._to_come.popleft())
+
+    def _record(self, order: Override) -> None:
+        # Given now and not before: an order holds from its record on.
+        self.ledger.add_override(
+            order.kind, order.policies, order.workers, order.author, order.reason, order.starts_at, order.ends_at
+        )
 
     def settle(self) -> bool:
         """Move open purchases on by what the cloud shows now; whether any was."""
