@@ -23,6 +23,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from autoscaler.ledger import LedgerError, MarkName
 from autoscaler.metrics import Dropped
+from autoscaler.model import Override
 from autoscaler.policy import Policy
 from autoscaler.slots import Slot, slot_of
 from autoscaler.threads import PATIENCE_SECONDS, Threads
@@ -34,6 +35,7 @@ HEARTBEAT = timedelta(seconds=5)
 RENEW_EVERY = timedelta(seconds=5)  # a third of a lease: two may be missed
 RECENT_PURCHASES = 200
 PRUNE_EVERY = timedelta(hours=1)
+WATCH_EVERY = timedelta(seconds=1)  # an order is obeyed within two
 
 
 class EmptyLedger(Exception):
@@ -58,6 +60,8 @@ class Daemon:
         self._parts = parts
         self._slots: dict[Slot, tuple[Policy, ...]] = {}
         self._unevaluated: set[str] = set()
+        self._orders: dict[int, Override] = {}  # in force when last looked
+        self._woken = Threads("woken")
         self._loaded: int | None = None
         self._beat_at: float | None = None
         self._failing: dict[str, str] = {}  # by job: what kept its last run from the ledger
@@ -116,6 +120,7 @@ class Daemon:
         self._renew()
         self._upkeep("heartbeat", self._heartbeat, HEARTBEAT)
         self._upkeep("leases", self._renew, RENEW_EVERY)
+        self._upkeep("orders", self._watch_orders, WATCH_EVERY)
         self._upkeep("settle", self._settle, self._parts.pace.settle_every)
         self._upkeep("prune", self._prune, PRUNE_EVERY)
         self._heartbeat()
@@ -224,19 +229,39 @@ class Daemon:
             log.warning("daemon.clock_set_back", jobs=len(waiting))
 
     def _evaluate(self, slot: Slot) -> None:
+        self._evaluate_held(_job_id(slot), self._slots.get(slot, ()))
+
+    def _evaluate_held(self, job: str, asked: Sequence[Policy]) -> None:
         held = self._parts.leases.held()
-        policies: Sequence[Policy] = [policy for policy in self._slots.get(slot, ()) if policy.cluster_id in held]
+        policies = [policy for policy in asked if policy.cluster_id in held]
         if not policies or self._stopping.is_set():
             return
         try:
             self._parts.controller.evaluate(policies, self._parts.clock())
         except Exception as error:
             if not self._stopping.is_set():
-                self._failed(_job_id(slot), "evaluations.failed", error, policies=len(policies))
+                self._failed(job, "evaluations.failed", error, policies=len(policies))
             return
-        self._failing.pop(_job_id(slot), None)
+        self._failing.pop(job, None)
         # In place: a reload may be putting another set there.
         self._unevaluated.difference_update(policy.name for policy in policies)
+
+    def _watch_orders(self) -> None:
+        """Evaluate at once what an order that has come or gone is for, wherever it was given."""
+        try:
+            in_force = {order.id: order for order in self._parts.ledger.overrides(self._parts.clock())}
+        except Exception as error:
+            if "orders" not in self._failing:  # once, not each second
+                self._failed("orders", "orders.unread", error)
+            return
+        self._failing.pop("orders", None)
+        before, self._orders = self._orders, in_force
+        changed = [(before | in_force)[id] for id in before.keys() ^ in_force.keys()]
+        policies = [policy for policy in self._all() if any(order.names(policy.name) for order in changed)]
+        if policies:
+            log.info("orders.changed", orders=sorted(order.id for order in changed), policies=len(policies))
+            # In a thread of its own: the next order is not to wait for a cloud that is slow now.
+            self._woken.submit(self._evaluate_held, "woken", policies)
 
     def _heartbeat(self) -> None:
         self._beat_at = time.monotonic()

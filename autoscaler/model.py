@@ -301,6 +301,19 @@ class Purchase:
         return max(0, self.asked - self.arrived - self.failed)
 
 
+@dataclass(frozen=True, slots=True)
+class PaidWorker:
+    """A worker that is there, and what tells when its paid term ends."""
+
+    cluster_id: str
+    instance_id: str
+    instance_type: str
+    expires_at: datetime | None  # as the node list says; None: it does not
+    policy: str | None = None  # of the purchase that brought it; None, as are the next two: none that is known
+    terms: Terms | None = None
+    bought_at: datetime | None = None
+
+
 # --- orders of people ---
 
 
@@ -315,7 +328,7 @@ class OverrideKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """An on-call order. Immutable: ending one early is a new fact, told here by ``ended_at``."""
+    """An on-call order. Immutable: ending one early is a new fact, told here by the ``ended…`` fields."""
 
     id: int
     kind: OverrideKind
@@ -323,18 +336,19 @@ class Override:
     workers: int | None  # of floor, cap and buy
     author: str
     reason: str
-    starts_at: datetime
+    starts_at: datetime  # when it was given, by the clock of whoever took it; it holds from its record on
     ends_at: datetime
     ended_at: datetime | None = None
+    ended_by: str | None = None
+    ended_reason: str | None = None
 
     def names(self, policy: str) -> bool:
         """Whether it is for the policy of this name."""
         return any(fnmatchcase(policy, pattern) for pattern in self.policies)
 
     def active(self, now: datetime) -> bool:
-        """Whether it holds at ``now``, from its start up to, not including, its end."""
-        end = self.ends_at if self.ended_at is None else min(self.ends_at, self.ended_at)
-        return self.starts_at <= now < end
+        """Whether it holds at ``now``: from its record on, whatever the clocks say, up to, not including, its end."""
+        return now < (self.ends_at if self.ended_at is None else min(self.ends_at, self.ended_at))
 
 
 # --- evaluations ---

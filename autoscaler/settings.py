@@ -136,6 +136,9 @@ class Settings(BaseSettings):
             description="true: nothing is bought, whatever a policy says; open purchases are still settled.",
         ),
     ]
+    longest_override: Annotated[
+        Duration, Field(default="7d", description="How long an order of a person may hold at most.")
+    ]
     retention: Annotated[Duration, Field(default="90d", description="How long decisions are kept.")]
     log_format: Annotated[
         Annotated[Literal["json", "console"], one_of("json", "console")] | None,

@@ -158,17 +158,6 @@ def changes_at(policy: Policy, capacity: Capacity, purchases: Sequence[Purchase]
             yield term_ends_at(purchase)
 
 
-def lapses(policy: Policy, capacity: Capacity, purchases: Sequence[Purchase], now: datetime) -> tuple[Lapse, ...]:
-    """The calendar of a policy's workers whose terms end after ``now`` and are not renewed, the next first.
-
-    Each is replaced from ``replace_before`` before its end on. ``purchases``: the policy's own.
-    """
-    bought = {purchase.id: purchase for purchase in purchases}
-    workers = (*capacity.workers, *_imagined_workers(purchases, now))
-    ends = Counter(_unrenewed_end(worker, policy, bought) for worker in workers)
-    return tuple(Lapse(at, ends[at]) for at in sorted(at for at in ends if at is not None and at > now))
-
-
 def term_ends_at(purchase: Purchase) -> datetime:
     """When the months first paid for are over."""
     return add_months(purchase.sent_at or purchase.reserved_at, purchase.terms.period)
@@ -194,7 +183,7 @@ def _asked_and_not_seen(purchase: Purchase, now: datetime) -> int:
 def _arriving(purchase: Purchase, workers: dict[str, Worker], policy: Policy, now: datetime) -> bool:
     if purchase.imagined:
         return any(now < arrival.at + policy.warm_up for arrival in purchase.arrivals)
-    found = [workers.get(arrival.instance_id) for arrival in purchase.arrivals if arrival.gone_at is None]
+    found = (workers.get(arrival.instance_id) for arrival in purchase.arrivals if arrival.gone_at is None)
     return any(worker is None or stage(worker, policy, now) in (Stage.JOINING, Stage.WARMING) for worker in found)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
@@ -20,14 +20,19 @@ from autoscaler.controller import Controller
 from autoscaler.credentials import credential_source
 from autoscaler.decision import Evaluation
 from autoscaler.leases import Leases
-from autoscaler.ledger import Ledger, LedgerError, open_ledger
+from autoscaler.ledger import Ledger, LedgerError, NotFound, open_ledger
 from autoscaler.metrics import Metrics
 from autoscaler.model import Purchase
+from autoscaler.orders import Orders, progress
+from autoscaler.overview import overview
 from autoscaler.policy import Policy, PrometheusServer, SecretReference, password_problem
 from autoscaler.prometheus import Prometheus, Server
 from autoscaler.purchasing import PasswordUnavailable, Purchasing, Seller
 from autoscaler.secret import SecretUnavailable, resolve
 from autoscaler.settings import Settings
+
+if TYPE_CHECKING:
+    from autoscaler.web import Desk
 
 DEFAULT_SERVER = "default"
 
@@ -108,6 +113,7 @@ class Parts:
     metrics: Metrics
     controller: Controller
     purchasing: Purchasing
+    orders: Orders
 
     def load_policies(self) -> tuple[Policy, ...]:
         """Read the policy files again, and tell the parts of what they say now."""
@@ -119,6 +125,21 @@ class Parts:
     def live(self) -> tuple[str, ...]:
         """The policies that buy, by name."""
         return tuple(policy.name for policy in self.catalog.policies if not policy.dry_run)
+
+    def desk(self) -> "Desk":
+        """What people on call are served from over HTTP."""
+        from autoscaler.web import Access, Desk  # which commands that serve nothing need not wait for
+
+        settings = self.settings
+        return Desk(
+            reads=self.ledger,
+            orders=self.orders,
+            overview=lambda: overview(self.ledger, self.catalog.policies, self.clock()),
+            progress=partial(progress, self.ledger),
+            access=Access(settings.api_tokens, reads_need_token=settings.api_reads == "token"),
+            clock=self.clock,
+            failures={NotFound: 404, LedgerError: 503},
+        )
 
     def hang_up(self) -> None:
         """End the reads under way, and make no more: nobody waits for what they would say."""
@@ -207,6 +228,7 @@ def build(
         held=leases.held,
     )
     servers = Servers(settings, environ, clock)
+    catalog = Catalog(settings.policies, dry_run=settings.dry_run)
     controller = Controller(
         readers=servers.named({}), cloud=cloud, ledger=ledger, purchasing=purchasing, observer=metrics
     )
@@ -214,7 +236,7 @@ def build(
         settings=settings,
         clock=clock,
         pace=pace,
-        catalog=Catalog(settings.policies, dry_run=settings.dry_run),
+        catalog=catalog,
         servers=servers,
         cloud=cloud,
         ledger=ledger,
@@ -223,6 +245,7 @@ def build(
         metrics=metrics,
         controller=controller,
         purchasing=purchasing,
+        orders=Orders(ledger=ledger, policies=lambda: catalog.policies, clock=clock, longest=settings.longest_override),
     )
 
 

@@ -16,9 +16,24 @@ from autoscaler.cli import main
 from autoscaler.decision import Evaluation, decide, withheld
 from autoscaler.facts import Reason
 from autoscaler.ledger import SqlLedger, open_ledger
-from autoscaler.model import Arrival, OverrideKind, Purchase, PurchaseState, RefusalClass, Restoral
+from autoscaler.model import Arrival, Inventory, OverrideKind, Purchase, PurchaseState, RefusalClass, Restoral
 from autoscaler.policy import Policy
-from tests.build import NOW, at, capacity, facts, gap, history, joining, policy, purchase, unread, workers
+from tests.build import (
+    NOW,
+    at,
+    budget,
+    capacity,
+    cluster,
+    facts,
+    gap,
+    history,
+    joining,
+    policy,
+    purchase,
+    unread,
+    workers,
+)
+from tests.fakes import node
 
 Run = Callable[..., Result]
 
@@ -47,7 +62,8 @@ def run(path: Path) -> Iterator[Run]:
     """Runs a command five minutes after noon."""
 
     def invoke(*words: str) -> Result:
-        return CliRunner().invoke(main, words, env={"AUTOSCALER_LEDGER": f"sqlite:///{path}"})
+        env = {"AUTOSCALER_LEDGER": f"sqlite:///{path}", "AUTOSCALER_POLICIES": str(path.parent / "policies")}
+        return CliRunner().invoke(main, words, env=env)
 
     with time_machine.travel(at(minutes=5), tick=False):
         yield invoke
@@ -122,15 +138,21 @@ def test_status_shows_each_policys_numbers_and_sentence(ledger: SqlLedger, run: 
     assert lines(run("status")) == [
         "1 policy. Daemon at work: none.",
         "",
-        "POLICY  OUTCOME  SERVING  IN FLIGHT  WANTED  EVALUATED  SENTENCE",
-        'edge    hold           9          4      12  5m ago     hold at 9: "sessions" wants 12 (4800 at 400 each), '
-        "4 already in flight",
+        "POLICY  OUTCOME  LOAD  SERVING  IN FLIGHT  WANTED  EVALUATED  SENTENCE",
+        'edge    hold     4800        9          4      12  5m ago     hold at 9: "sessions" wants 12 '
+        "(4800 at 400 each), 4 already in flight",
     ]
 
 
 def test_status_shows_dashes_for_what_is_not_known(ledger: SqlLedger, run: Run) -> None:
     evaluate(ledger, readings=(unread(),), capacity=gap())
-    assert lines(run("status"))[3].split()[:6] == ["edge", "hold", "-", "-", "-", "5m"]
+    shown = lines(run("status"))
+    assert shown[2:5] == [
+        "NEEDS A PERSON  BECAUSE",
+        "edge            the workers cannot be counted (timeout: no answer within 5s), and nothing is bought",
+        "",
+    ]
+    assert shown[6].split()[:7] == ["edge", "hold", "gap", "-", "-", "-", "5m"]
 
 
 def test_status_begins_with_what_needs_a_person(ledger: SqlLedger, run: Run) -> None:
@@ -148,7 +170,10 @@ def test_status_begins_with_what_needs_a_person(ledger: SqlLedger, run: Run) -> 
     assert shown[4].startswith("edge-c          purchase 1 was refused (Forbidden: no), until the credential changes")
     assert [line.split()[0] for line in shown[7:10]] == ["edge-b", "edge-c", "edge"]
     attention = content(run("status", "--json"))["attention"]
-    assert [each["policy"] for each in attention] == ["edge-b", "edge-c"]
+    assert [(each["policy"], each["need"]) for each in attention] == [
+        ("edge-b", "unknown_purchase"),
+        ("edge-c", "refused"),
+    ]
 
 
 def test_status_tells_of_a_restored_ledger_where_it_holds_something_back(ledger: SqlLedger, run: Run) -> None:
@@ -167,15 +192,15 @@ def test_status_shows_open_purchases_overrides_and_who_is_at_work(ledger: SqlLed
     ledger.lease("host-1", ["C1", "C2"], timedelta(hours=1))
     shown = lines(run("status"))
     assert shown[0] == "2 policies, 1 purchase open, 2 overrides in force. Daemon at work: host-1 (2 clusters)."
-    assert shown[shown.index("Open purchases") :] == [
-        "Open purchases",
-        "ID  POLICY  STATE     ARRIVED  SENT                  AGE",
-        " 1  edge    accepted  1 of 3   2026-06-01 12:00:00Z  5m ago",
-        "",
+    assert shown[shown.index("Overrides in force") :] == [
         "Overrides in force",
         "ID  ORDER   POLICIES      ENDS      BY   REASON",
         " 1  freeze  all           in 1h55m  ana  derby",
         " 2  cap 12  edge, edge-*  in 55m    bo   money",
+        "",
+        "Open purchases",
+        "ID  POLICY  STATE     ARRIVED  SENT                  AGE",
+        " 1  edge    accepted  1 of 3   2026-06-01 12:00:00Z  5m ago",
     ]
 
 
@@ -184,17 +209,71 @@ def test_status_does_not_let_a_policy_that_was_taken_out_look_alive(ledger: SqlL
     evaluate(ledger)
     shown = lines(run("status"))
     assert shown[0].startswith("1 policy.")
-    assert shown[-1] == "Not evaluated for a day or longer: edge-old"
+    assert shown[-1] == "Not evaluated any more: edge-old"
+
+
+def test_status_marks_dry_runs_and_shows_budgets_and_lapses_of_the_policies_that_are_here(
+    ledger: SqlLedger, run: Run, path: Path
+) -> None:
+    thrifty = policy(budgets=(budget(20),), worker_auto_renew=False, worker_auto_renew_period=None)
+    evaluate(ledger, thrifty)
+    evaluate(ledger, OTHER, now=at(minutes=4))
+    nodes = tuple(node(f"i-{n}", expires_at=at(days=2)) for n in range(3))
+    ledger.record_look(Inventory("C1", NOW, cluster(), nodes, ()))
+    write(path.parent / "policies", "edge", "worker_auto_renew: false")
+    write(path.parent / "policies", "edge-new", "worker_auto_renew: false", cluster_id="C9")
+    shown = lines(run("status"))
+    assert shown[0].startswith("3 policies, 2 in need of a person.")
+    assert shown[3:5] == [
+        "edge            it was last evaluated 5m ago, and should be every 30s",
+        "edge-new        it has not been evaluated yet: is a daemon at work?",
+    ]
+    assert [" ".join(line.split()) for line in shown[6:]] == [
+        "POLICY OUTCOME LOAD SERVING IN FLIGHT WANTED BUDGET LEFT NEXT LAPSE EVALUATED SENTENCE",
+        'edge (dry run) hold 4000 10 0 10 20 3 in 1d23h 5m ago hold at 10: "sessions" wants 10 (4000 at 400 each), '
+        "which is met",
+        "edge-new (dry run) - - - - - - - never",
+        'edge-b hold 4000 10 0 10 - - 1m ago hold at 10: "sessions" wants 10 (4000 at 400 each), which is met',
+    ]
+
+
+def write(folder: Path, name: str, worker: str, cluster_id: str = "C1") -> None:
+    """A policy file, a dry run as by default."""
+    folder.mkdir(exist_ok=True)
+    text = f"""\
+cluster_id: {cluster_id}
+worker:
+  worker_instance_type: ens.sn1.tiny
+  ens_region_id: cn-beijing-telecom
+  worker_image_id: m-1
+  ens_internet_charge_type: BandwidthByDay
+  worker_period: 1
+  worker_system_disk_size: 20
+  login_password: {{env: EDGE_LOGIN_PASSWORD}}
+  {worker}
+checks: [{{name: sessions, query: sum(s), strategy: per_worker, load_per_worker: 400}}]
+limits: {{maximum: 30, per_action: 5}}
+"""
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def test_status_is_watched_on_a_terminal_alone(ledger: SqlLedger, run: Run) -> None:
+    result = run("status", "--watch")
+    assert (result.exit_code, "--watch is for a terminal" in result.stderr) == (2, True)
 
 
 def test_status_for_programs(ledger: SqlLedger, run: Run) -> None:
     buy(ledger, policy(), "accepted")
     found = content(run("status", "--json"))
     assert found["at"] == "2026-06-01T12:05:00Z"
-    assert found["policies"][0]["supply"]["serving"] == 10
+    (shown,) = found["policies"]
+    assert (shown["name"], shown["dry_run"]) == ("edge", None)
+    assert shown["decision"]["supply"]["serving"] == 10
+    assert shown["load"] == '"sessions" wants 250 (99999 at 400 each)'
+    assert shown["purchases"] == [1]
     assert found["purchases"][0]["outstanding"] == 3
     assert found["purchases"][0]["terms"]["provision_timeout"] == "1h30m"
-    assert (found["attention"], found["overrides"], found["leases"]) == ([], [], [])
+    assert (found["overrides"], found["leases"]) == ([], [])
 
 
 # decisions

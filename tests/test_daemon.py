@@ -23,7 +23,7 @@ from autoscaler.daemon import Daemon, EmptyLedger, NoPolicies
 from autoscaler.facts import Reason
 from autoscaler.leases import LEASE
 from autoscaler.ledger import LedgerUnavailable, MarkName, MemoryLedger
-from autoscaler.model import PurchaseState
+from autoscaler.model import Override, OverrideKind, PurchaseState
 from autoscaler.sandbox import TEST_CREDENTIALS, Late, ReplayedPrometheus, SandboxCloud
 from autoscaler.settings import load_settings
 from autoscaler.wiring import Pace, Parts, build
@@ -133,7 +133,7 @@ def test_policies_of_one_slot_are_one_job(house: House) -> None:
     for n in range(20):
         house.policy(f"edge-{n}", cluster=f"C{n}")
     house.start()
-    slots = [name for name in house.jobs() if name not in {"heartbeat", "leases", "settle", "prune"}]
+    slots = [name for name in house.jobs() if name not in {"heartbeat", "leases", "orders", "settle", "prune"}]
     assert sorted(slots) == ["1s+0", "1s+1", "1s+2", "1s+3"]
 
 
@@ -255,8 +255,9 @@ def test_a_clock_set_back_keeps_no_job_waiting(house: House) -> None:
     for job in house.daemon._scheduler.get_jobs():  # as they stand when the clock was set back by an hour
         job.modify(next_run_time=job.next_run_time + timedelta(hours=1))
     house.daemon._keep_due()
-    assert {name: due for name, due in house.jobs().items() if name != "settle"} == {
-        name: due for name, due in before.items() if name != "settle"
+    frequent = {"settle", "orders"}  # they run meanwhile
+    assert {name: due for name, due in house.jobs().items() if name not in frequent} == {
+        name: due for name, due in before.items() if name not in frequent
     }
 
 
@@ -269,6 +270,59 @@ def test_a_daemon_whose_clock_is_set_back_by_an_hour_goes_on_at_once(house: Hous
         house.daemon._keep_due()
         until(lambda: house.memory.latest()["edge"].at < before - timedelta(minutes=59))
         house.close()
+
+
+# --- people give orders ---
+
+
+def order(house: House, kind: OverrideKind = OverrideKind.FREEZE, name: str = "edge") -> Override:
+    """Order as another process would: straight into the ledger."""
+    now = utc_now()
+    return house.memory.add_override(kind, [name], None, "ana", "derby", now, now + timedelta(hours=1))
+
+
+def evaluated(house: House, name: str = "edge") -> datetime:
+    return house.memory.latest()[name].at
+
+
+def test_an_order_is_obeyed_within_two_seconds_and_so_is_its_end(house: House) -> None:
+    house.policy(minimum=4, every="1h", dry_run="false")
+    house.policy("far", cluster="C2", every="1h")
+    frozen = order(house)
+    house.start()
+    until(lambda: "edge" in house.memory.latest(), seconds=2)  # an hour before its turn
+    assert house.memory.latest()["edge"].reason is Reason.FREEZE
+    assert "far" not in house.memory.latest()
+    house.memory.end_override(frozen.id, "ana", "over", utc_now())
+    until(lambda: house.memory.purchases(), seconds=2)
+    before = evaluated(house)
+    order(house, name="e*")
+    until(lambda: evaluated(house) > before, seconds=2)
+
+
+def test_an_order_for_what_another_replica_holds_is_left_to_it(house: House, logs: Log) -> None:
+    house.policy(every="1h")
+    house.memory.lease("another", ["C1"], LEASE)
+    house.start()
+    order(house)
+    until(lambda: events(logs, "orders.changed"))
+    house.daemon._woken.shutdown()
+    assert house.memory.latest() == {}
+
+
+def test_orders_that_cannot_be_read_are_told_of_once(house: House, logs: Log) -> None:
+    house.policy(every="1h")
+    house.start()
+    order(house)
+    until(lambda: house.memory.latest())
+    house.ledger.fail("overrides", LOST, times=3)
+    for _ in range(3):
+        house.daemon._watch_orders()
+    assert len(events(logs, "orders.unread")) == 1
+    before = evaluated(house)
+    house.daemon._watch_orders()
+    house.daemon._woken.shutdown()
+    assert evaluated(house) == before, "what was in force is in force still"
 
 
 # --- it reloads ---

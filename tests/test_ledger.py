@@ -219,8 +219,7 @@ def freeze(ledger: Ledger, *names: str, ends_at: datetime = NOW + HOUR) -> Overr
 @pytest.mark.parametrize(
     ("when", "active"),
     [
-        pytest.param(NOW - SECOND, False, id="not before its start"),
-        pytest.param(NOW, True, id="from its start on"),
+        pytest.param(NOW - SECOND, True, id="from its record on, also by a clock that is behind its author's"),
         pytest.param(NOW + HOUR - SECOND, True, id="up to its end"),
         pytest.param(NOW + HOUR, False, id="not at its end"),
     ],
@@ -240,7 +239,7 @@ def test_an_order_comes_back_as_it_was_given(ledger: Ledger) -> None:
 def test_the_first_end_of_an_order_wins(ledger: Ledger) -> None:
     made, other = freeze(ledger, "a"), freeze(ledger, "b")
     ended = ledger.end_override(made.id, "bo", "over", at(minutes=10))
-    assert ended == replace(made, ended_at=at(minutes=10))
+    assert ended == replace(made, ended_at=at(minutes=10), ended_by="bo", ended_reason="over")
     assert ledger.end_override(made.id, "cy", "really", at(minutes=20)) == ended
     assert ledger.overrides(at(minutes=9)) == (ended, other)
     assert ledger.overrides(at(minutes=10)) == (other,)

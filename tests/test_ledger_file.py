@@ -173,7 +173,7 @@ def test_another_schema_under_a_daemon_is_not_written_to(
         ):
             with pytest.raises(error, match=schema):
                 use()
-        other.execute("UPDATE alembic_version SET version_num = '0003'")
+        other.execute("UPDATE alembic_version SET version_num = '0004'")
     assert ledger.begin_sending(made.id, HOLDER, NOW) is None
     with pytest.raises(Raced):
         intend(ledger, "n-2")

@@ -68,7 +68,7 @@ def test_what_was_bought_under_the_second_schema_is_kept_and_nothing_is_held_bac
     columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
     with engine.begin() as connection:
         connection.execute(text(f"INSERT INTO purchases ({columns}) VALUES ({values})"), row)
-    with pytest.raises(LedgerOutdated, match="schema 0002 and this program reads 0003; start the daemon"):
+    with pytest.raises(LedgerOutdated, match="schema 0002 and this program reads 0004; start the daemon"):
         view_ledger(url, clock=lambda: NOW)
     with closing(open_ledger(url, clock=lambda: NOW)) as ledger:
         assert [(bought.id, bought.state, bought.nonce) for bought in ledger.purchases()] == [(1, "unknown", "n-1")]
@@ -82,6 +82,15 @@ def test_a_dump_of_an_older_program_is_called_restored_before_a_daemon_opens_it(
     assert result.exit_code == 0, result.output
     with closing(view_ledger(url, clock=lambda: NOW)) as view:
         assert [(mark.name, mark.author) for mark in view.marks()] == [("restored", "ana")]
+
+
+def test_what_checks_read_before_it_was_kept_is_not_known(url: str, engine: Engine) -> None:
+    begin(engine, "0003")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO latest VALUES ('edge', '{}', '[]')"))
+    with closing(open_ledger(url, clock=lambda: NOW)) as ledger:
+        assert ledger.readings() == {}
+        assert ledger.override_history() == ()
 
 
 def test_an_upgrade_that_fails_leaves_the_database_as_it_was(url: str, engine: Engine) -> None:

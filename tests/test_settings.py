@@ -330,6 +330,7 @@ def test_the_table_tells_every_setting_of_the_contract() -> None:
         "AUTOSCALER_LISTEN",
         "AUTOSCALER_API_TOKENS",
         "AUTOSCALER_API_READS",
+        "AUTOSCALER_LONGEST_OVERRIDE",
         "AUTOSCALER_DRY_RUN",
         "AUTOSCALER_RETENTION",
         "AUTOSCALER_LOG_FORMAT",

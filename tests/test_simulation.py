@@ -210,6 +210,11 @@ COURSES: dict[str, tuple[Policy, Sequence[Fault], list[str]]] = {
         [ClusterFault(NOW, at(minutes=4), FOREIGN)],
         ["0 foreign_scale_out", "4 needed 5", "5 enough"],
     ),
+    "somebody else's scale-out that never ends": (  # after provision_timeout it is only a busy cluster
+        policy(timeout_mins=1, provision_timeout=20 * MINUTE),
+        [ClusterFault(NOW, at(minutes=30), FOREIGN)],
+        ["0 foreign_scale_out", "20 cluster_busy", "30 needed 5", "31 enough"],
+    ),
     "the cluster is being updated": (
         FIVE,
         [ClusterFault(NOW, at(minutes=4), "updating")],
@@ -259,9 +264,9 @@ def test_an_order_and_a_freeze_hold_in_their_time() -> None:
     )
     simulation = simulate(policy(), load(sessions=800), ready=2, overrides=orders)
     assert said(simulation) == ["0 enough", "5 freeze", "9 ordered 2", "10 enough", "30 needed 5", "31 enough"]
-    assert simulation.purchases[0].order_id == 1
+    assert simulation.purchases[0].order_id == 2  # the freeze began before it
     assert simulation.evaluation_at(at(minutes=7)).decision.sentence == (
-        'blocked at 2: order 1 of ana lacks 2 of 2 ("derby tonight"), would buy 2 but '
+        'blocked at 2: order 2 of ana lacks 2 of 2 ("derby tonight"), would buy 2 but '
         'frozen by ana until 12:09:00Z ("derby tonight")'
     )
 

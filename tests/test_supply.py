@@ -10,18 +10,7 @@ from hypothesis import strategies as st
 
 from autoscaler.model import Arrival, Capacity, Purchase, Worker
 from autoscaler.policy import Policy
-from autoscaler.supply import (
-    Lapse,
-    Stage,
-    Supply,
-    changes_at,
-    count,
-    dropped_out,
-    lapses,
-    stage,
-    supply_before,
-    term_ends_at,
-)
+from autoscaler.supply import Stage, Supply, changes_at, count, dropped_out, stage, supply_before, term_ends_at
 from tests.build import NOW, arrivals, arrived_workers, at, capacity, joining, lost, policy, purchase, warming, worker
 from tests.build import workers as serving
 
@@ -203,22 +192,6 @@ class TestTerms:
 
     def test_one_that_is_listed_beyond_its_end_was_renewed_by_somebody(self) -> None:
         assert counted(capacity(serving(3, expires_at=at(hours=-1))), by=self.ONCE).paid == 3
-
-    def test_the_calendar_tells_when_how_many_lapse(self) -> None:
-        renewing = purchase(1, "fulfilled", asked=2)
-        imagined = purchase(2, "fulfilled", asked=3, of=self.ONCE, sent_at=at(hours=-1), imagined=True)
-        of = capacity(
-            serving(2, expires_at=at(days=9))
-            + joining(1, expires_at=at(days=2))
-            + lost(1, since=at(hours=-9), expires_at=at(hours=-1), listed=False)
-            + arrived_workers(renewing, expires_at=at(days=5))
-        )
-        calendar = lapses(self.ONCE, of, [renewing, imagined], NOW)
-        ends = NOW.replace(month=7) - timedelta(hours=1)
-        assert calendar == (Lapse(at(days=2), 1), Lapse(at(days=9), 2), Lapse(ends, 3))
-
-    def test_the_calendar_of_what_renews_itself_is_empty(self) -> None:
-        assert lapses(POLICY, capacity(serving(2, expires_at=at(days=9))), [], NOW) == ()
 
     def test_imagined_workers_leave_with_their_term(self) -> None:
         sent_at = datetime.fromisoformat("2026-05-01T12:00Z")

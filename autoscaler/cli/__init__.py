@@ -4,10 +4,12 @@ import click
 
 from autoscaler import __version__
 from autoscaler.cli.ledger import ledger
+from autoscaler.cli.orders import buy, override
 from autoscaler.cli.policies import check, explain
 from autoscaler.cli.purchases import purchases
-from autoscaler.cli.records import decisions, status
+from autoscaler.cli.records import decisions
 from autoscaler.cli.simulation import simulate
+from autoscaler.cli.standing import status
 from autoscaler.cli.testing import test
 from autoscaler.cli.work import demo, run
 
@@ -26,8 +28,10 @@ def main() -> None:
     Judge your policy files, and test them: autoscaler check policies; autoscaler test
     Ask what it would do now, and why:      autoscaler explain edge-beijing
     Run it:                                 autoscaler run
+    See how it stands:                      autoscaler status
+    Stop it:                                autoscaler override freeze '*' --for 2h --reason "…"
     """
 
 
-for command in (run, demo, check, test, simulate, explain, status, decisions, purchases, ledger):
+for command in (run, demo, check, test, simulate, explain, status, decisions, purchases, override, buy, ledger):
     main.add_command(command)

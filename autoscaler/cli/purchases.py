@@ -8,6 +8,7 @@ import click
 
 from autoscaler.cli.author import author_option, reason_option
 from autoscaler.cli.failure import Exit, fail
+from autoscaler.cli.orders import orders_over
 from autoscaler.cli.output import (
     NOTHING,
     ago,
@@ -26,6 +27,7 @@ from autoscaler.model import PurchaseState
 if TYPE_CHECKING:
     from autoscaler.ledger import PurchaseEvent
     from autoscaler.model import Purchase
+    from autoscaler.orders import Orders
 
 
 @click.group(short_help="Look at what was bought, and settle what nobody knows.")
@@ -120,20 +122,9 @@ def settle_purchase(id: int, bought: int | None, not_bought: bool, reason: str, 
       autoscaler purchases settle 17 --bought 3 --reason "console shows 3 new instances"
       autoscaler purchases settle 17 --not-bought --reason "no order in the billing centre"
     """
-    from functools import partial
-
-    from autoscaler.clock import utc_now
-    from autoscaler.purchase import settled_bought, settled_not_bought
-
     if (bought is None) is not not_bought:
         raise click.UsageError("say either --bought N or --not-bought")
-    now = utc_now()
-    said: Callable[[Purchase], Purchase]
-    if bought is None:
-        said, what = partial(settled_not_bought, now=now), f"not bought: {reason}"
-    else:
-        said, what = partial(settled_bought, bought=bought, now=now), f"bought {bought}: {reason}"
-    _say(id, said, now, what, author, as_json)
+    _say(lambda orders: orders.settle(id, bought, author, reason), id, as_json)
 
 
 @purchases.command("retry", short_help="End a refusal that waits for a person.")
@@ -150,31 +141,26 @@ def retry_purchase(id: int, reason: str, author: str, as_json: bool) -> None:
     Example:
       autoscaler purchases retry 17 --reason "cs:ScaleCluster granted"
     """
-    from functools import partial
-
-    from autoscaler.clock import utc_now
-    from autoscaler.purchase import retried
-
-    now = utc_now()
-    _say(id, partial(retried, now=now), now, f"may be tried again: {reason}", author, as_json)
+    _say(lambda orders: orders.retry(id, author, reason), id, as_json)
 
 
-def _say(id: int, said: "Callable[[Purchase], Purchase]", now: datetime, what: str, author: str, as_json: bool) -> None:
+def _say(say: "Callable[[Orders], Purchase]", id: int, as_json: bool) -> None:
     """Record what a person says of a purchase, or tell why it cannot be said."""
     from autoscaler.ledger import NotFound
     from autoscaler.purchase import CannotSettle
 
     with ledger_to_change() as ledger:
         try:
-            purchase = ledger.change(id, said, now, what, author)
+            purchase = say(orders_over(ledger, ()))
         except NotFound:
             fail(Exit.USAGE, f"there is no purchase {id}; see `autoscaler purchases list`")
         except CannotSettle as error:
             fail(Exit.NO, str(error))
+        what = ledger.purchase_events(id)[-1]
     if as_json:
         print_json({"purchase": purchase})
     else:
-        click.echo(f"Purchase {purchase.id} is now {state_of(purchase)}: {what} (by {author}).")
+        click.echo(f"Purchase {purchase.id} is now {state_of(purchase)}: {what.what} (by {what.author}).")
 
 
 def _purchase_fields(purchase: "Purchase", now: datetime) -> Iterator[tuple[str, str]]:

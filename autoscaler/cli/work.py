@@ -34,7 +34,8 @@ def run(begin: bool) -> None:
         parts = build(settings, os.environ)
         daemon = Daemon(parts)
         try:
-            with serve(create_app(daemon, parts.registry), settings.listen.host, settings.listen.port) as web:
+            app = create_app(daemon, parts.registry, parts.desk())
+            with serve(app, settings.listen.host, settings.listen.port) as web:
                 structlog.get_logger(__name__).info("web.listening", url=web.url)  # port 0 takes any free one
                 daemon.run(begin=begin)
         except (EmptyLedger, NoPolicies, ListenError) as error:

@@ -34,6 +34,9 @@ REMEMBERED_COUNT = 20
 """Newest purchases of each remembered state in a history: backoff stops growing after four (5, 10, 20, 30 minutes)."""
 
 SAMPLES_KEPT = timedelta(hours=48)
+KEYS_KEPT = timedelta(hours=24)
+"""How long a repeated request for an order is known for one: longer than any client goes on retrying."""
+
 SENDABLE_FOR = timedelta(seconds=30)
 """An older reservation rests on readings that are no longer true."""
 

@@ -4,15 +4,15 @@ from collections.abc import Collection
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Select, delete, select, update
+from sqlalchemy import Connection, Select, delete, or_, select, update
 
 from autoscaler.ledger.agreement import is_stale
 from autoscaler.ledger.database import Database
 from autoscaler.ledger.records import Lease
 from autoscaler.ledger.shares import Grant, Replica, dealt, fingerprint
 from autoscaler.ledger.sightings import Sighting, merge
-from autoscaler.ledger.tables import arrivals, leases, looks, replicas, workers
-from autoscaler.model import Inventory, Worker
+from autoscaler.ledger.tables import arrivals, leases, looks, purchases, replicas, workers
+from autoscaler.model import Inventory, PaidWorker, Worker
 
 _SIGHTING = tuple(workers.c[field.name] for field in fields(Sighting))
 _REPLICA = tuple(replicas.c[field.name] for field in fields(Replica))
@@ -47,6 +47,28 @@ def known_workers(connection: Connection, cluster_id: str) -> tuple[Worker, ...]
     # Ordered here: databases differ in what they take for the order of text.
     found = (Sighting(*sighting).worker(looked_at, purchase_id) for *sighting, purchase_id in rows)
     return tuple(sorted(found, key=lambda worker: worker.instance_id))
+
+
+def paid_workers(connection: Connection, expiring_before: datetime) -> tuple[PaidWorker, ...]:
+    """The workers that are not gone, by cluster and instance id, without those listed as expiring later."""
+    brought = (arrivals.c.cluster_id == workers.c.cluster_id) & (arrivals.c.instance_id == workers.c.instance_id)
+    rows = connection.execute(
+        select(
+            *(workers.c[name] for name in ("cluster_id", "instance_id", "instance_type", "expires_at")),
+            *(purchases.c[name] for name in ("policy", "terms", "sent_at", "reserved_at")),
+        )
+        .outerjoin(arrivals, brought)
+        .outerjoin(purchases, purchases.c.id == arrivals.c.purchase_id)
+        .where(
+            workers.c.gone_at.is_(None),
+            or_(workers.c.expires_at.is_(None), workers.c.expires_at < expiring_before),
+        )
+    )
+    found = [
+        PaidWorker(cluster_id, instance_id, kind, expires_at, policy, terms, sent_at or reserved_at)
+        for cluster_id, instance_id, kind, expires_at, policy, terms, sent_at, reserved_at in rows
+    ]
+    return tuple(sorted(found, key=lambda worker: (worker.cluster_id, worker.instance_id)))
 
 
 def workers_after(database: Database, connection: Connection, look: Inventory) -> tuple[Worker, ...]:

@@ -20,7 +20,7 @@ from autoscaler.ledger.agreement import SAMPLES_KEPT, is_news, is_stale, minute
 from autoscaler.ledger.database import Database
 from autoscaler.ledger.records import Sample, StoredDecision
 from autoscaler.ledger.tables import decisions, latest, policy_versions, purchases, samples
-from autoscaler.model import Run
+from autoscaler.model import CheckReading, Run
 from autoscaler.policy import Policy
 from autoscaler.supply import Supply
 
@@ -57,7 +57,12 @@ def record(
             continue
         before[decision.policy] = decision
         runs = next_runs(facts.policy, facts.history.runs, decision.demand, facts.now)
-        latest_rows[decision.policy] = {"policy": decision.policy, "decision": decision, "runs": runs}
+        latest_rows[decision.policy] = {
+            "policy": decision.policy,
+            "decision": decision,
+            "runs": runs,
+            "readings": facts.readings,
+        }
         sample_rows[decision.policy, minute(decision.at)] = _sample_row(decision)
     _save_versions(connection, versions)
     if decision_rows:
@@ -105,6 +110,12 @@ def current(connection: Connection, policies: Collection[str] | None = None) -> 
     if policies is not None:
         query = query.where(latest.c.policy.in_(sorted(policies)))
     return {row.policy: row.decision for row in connection.execute(query)}
+
+
+def readings(connection: Connection) -> dict[str, tuple[CheckReading, ...]]:
+    """What the checks of each policy read at its latest evaluation."""
+    rows = connection.execute(select(latest.c.policy, latest.c.readings).where(latest.c.readings.is_not(None)))
+    return {row.policy: row.readings for row in rows}
 
 
 def runs(connection: Connection, policies: Collection[str]) -> dict[tuple[str, str], tuple[Run, ...]]:

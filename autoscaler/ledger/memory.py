@@ -21,10 +21,25 @@ from autoscaler.ledger.agreement import (
     why_not_send,
 )
 from autoscaler.ledger.errors import NotFound
+from autoscaler.ledger.order_list import OrderList
 from autoscaler.ledger.records import Lease, Mark, MarkName, PurchaseEvent, Sample, StoredDecision
 from autoscaler.ledger.shares import Grant, Replica, dealt, fingerprint
 from autoscaler.ledger.sightings import Sighting, merge
-from autoscaler.model import History, Inventory, Override, OverrideKind, Purchase, PurchaseState, Restoral, Run, Worker
+from autoscaler.model import (
+    CheckReading,
+    History,
+    Inventory,
+    Override,
+    OverrideKind,
+    PaidWorker,
+    Purchase,
+    PurchaseState,
+    Restoral,
+    Run,
+    Terms,
+    Worker,
+)
+from autoscaler.override import OrderKey
 from autoscaler.policy import Policy
 from autoscaler.purchase import OPEN, UNRESOLVED, Raced, copied
 
@@ -37,10 +52,11 @@ class MemoryLedger:
         self._lock = RLock()
         self._purchases: dict[int, Purchase] = {}
         self._events: dict[int, list[PurchaseEvent]] = {}
-        self._orders: dict[int, Override] = {}
+        self._orders = OrderList()
         self._looks: dict[str, datetime] = {}
         self._sightings: dict[str, dict[str, Sighting]] = {}
         self._latest: dict[str, tuple[Decision, tuple[Run, ...]]] = {}
+        self._readings: dict[str, tuple[CheckReading, ...]] = {}
         self._samples: dict[tuple[str, datetime], Sample] = {}
         self._decisions: dict[int, tuple[Evaluation, int | None]] = {}
         self._decided = 0
@@ -55,7 +71,7 @@ class MemoryLedger:
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
         with self._lock:
-            return tuple(order for order in self._orders.values() if order.active(now))
+            return self._orders.active(now)
 
     def add_override(
         self,
@@ -66,21 +82,23 @@ class MemoryLedger:
         reason: str,
         starts_at: datetime,
         ends_at: datetime,
+        key: OrderKey | None = None,
     ) -> Override:
         with self._lock:
-            id = len(self._orders) + 1
-            order = Override(id, kind, tuple(policies), workers, author, reason, starts_at, ends_at)
-            self._orders[id] = order
-            return order
+            order = Override(0, kind, tuple(policies), workers, author, reason, starts_at, ends_at)
+            return self._orders.add(order, key)
+
+    def override(self, id: int) -> Override:
+        with self._lock:
+            return self._orders.find(id)
+
+    def override_history(self, *, before_id: int | None = None, limit: int = 50) -> tuple[Override, ...]:
+        with self._lock:
+            return self._orders.newest(before_id, limit)
 
     def end_override(self, id: int, author: str, reason: str, at: datetime) -> Override:
         with self._lock:
-            order = self._orders.get(id)
-            if order is None:
-                raise NotFound(f"there is no override {id}")
-            if order.ended_at is None:
-                order = self._orders[id] = replace(order, ended_at=at)
-            return order
+            return self._orders.end(id, author, reason, at)
 
     def record_look(self, inventory: Inventory) -> tuple[Worker, ...]:
         with self._lock:
@@ -106,6 +124,21 @@ class MemoryLedger:
                 if sighting.gone_at is None
             )
 
+    def paid_workers(self, expiring_before: datetime) -> tuple[PaidWorker, ...]:
+        with self._lock:
+            return tuple(
+                PaidWorker(
+                    cluster_id, worker.instance_id, worker.instance_type, worker.expires_at, *self._bought(worker)
+                )
+                for cluster_id in sorted(self._sightings)
+                for worker in self.workers(cluster_id)
+                if worker.expires_at is None or worker.expires_at < expiring_before
+            )
+
+    def _bought(self, worker: Worker) -> tuple[str, Terms, datetime] | tuple[()]:
+        purchase = self._purchases.get(worker.purchase_id or 0)
+        return (purchase.policy, purchase.terms, purchase.sent_at or purchase.reserved_at) if purchase else ()
+
     def record(self, evaluations: Sequence[Evaluation]) -> tuple[bool, ...]:
         with self._lock:
             return tuple([self._record(evaluation) for evaluation in evaluations])
@@ -122,6 +155,7 @@ class MemoryLedger:
             return news
         runs = next_runs(facts.policy, facts.history.runs, decision.demand, facts.now)
         self._latest[decision.policy] = decision, runs
+        self._readings[decision.policy] = facts.readings
         at = minute(decision.at)
         self._samples[decision.policy, at] = Sample(at, decision.demand, decision.wanted, decision.supply)
         return news
@@ -145,6 +179,10 @@ class MemoryLedger:
     def latest(self) -> Mapping[str, Decision]:
         with self._lock:
             return {policy: decision for policy, (decision, _) in self._latest.items()}
+
+    def readings(self) -> Mapping[str, tuple[CheckReading, ...]]:
+        with self._lock:
+            return dict(self._readings)
 
     def samples(self, policy: str, since: datetime) -> tuple[Sample, ...]:
         with self._lock:
@@ -249,6 +287,7 @@ class MemoryLedger:
         *,
         policy: str | None = None,
         states: Collection[PurchaseState] | None = None,
+        orders: Collection[int] | None = None,
         before_id: int | None = None,
         limit: int | None = 50,
     ) -> tuple[Purchase, ...]:
@@ -258,6 +297,7 @@ class MemoryLedger:
                 for purchase in reversed(self._purchases.values())
                 if (policy is None or purchase.policy == policy)
                 and (states is None or purchase.state in states)
+                and (orders is None or purchase.order_id in orders)
                 and (before_id is None or purchase.id < before_id)
             ]
             return self._told(found[:limit])

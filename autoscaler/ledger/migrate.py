@@ -14,7 +14,7 @@ from autoscaler.ledger.errors import LedgerMissing, LedgerOutdated, LedgerTooNew
 if TYPE_CHECKING:
     from alembic.config import Config
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The newest revision in ``migrations/versions``."""
 
 _REVISION = text("SELECT version_num FROM alembic_version")

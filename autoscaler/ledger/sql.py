@@ -17,7 +17,19 @@ from autoscaler.ledger.database import Database
 from autoscaler.ledger.errors import NotFound
 from autoscaler.ledger.migrate import require_schema, upgrade
 from autoscaler.ledger.records import Lease, Mark, MarkName, PurchaseEvent, Sample, StoredDecision
-from autoscaler.model import History, Inventory, Override, OverrideKind, Purchase, PurchaseState, Restoral, Worker
+from autoscaler.model import (
+    CheckReading,
+    History,
+    Inventory,
+    Override,
+    OverrideKind,
+    PaidWorker,
+    Purchase,
+    PurchaseState,
+    Restoral,
+    Worker,
+)
+from autoscaler.override import OrderKey
 from autoscaler.policy import Policy
 
 
@@ -65,7 +77,7 @@ class SqlLedger:
         return assemble(policies, purchases, runs, restoral)
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
-        """The orders that hold at ``now``, by id."""
+        """The orders that hold at ``now``, by id: all that are recorded and not over, whatever clock they began by."""
         with self._database.reading() as connection:
             return override_rows.active(connection, now)
 
@@ -78,11 +90,25 @@ class SqlLedger:
         reason: str,
         starts_at: datetime,
         ends_at: datetime,
+        key: OrderKey | None = None,
     ) -> Override:
-        """Record an order of a person; ``policies`` are names or globs."""
+        """Record an order of a person; ``policies`` are names or globs.
+
+        What its author ordered by the same ``key`` within 24 h is returned instead. KeyReused if that is another order.
+        """
         order = Override(0, kind, tuple(policies), workers, author, reason, starts_at, ends_at)
         with self._writing() as connection:
-            return override_rows.add(connection, order)
+            return override_rows.add(connection, order, key)
+
+    def override(self, id: int) -> Override:
+        """The order of that id. NotFound."""
+        with self._database.reading() as connection:
+            return override_rows.find(connection, id)
+
+    def override_history(self, *, before_id: int | None = None, limit: int = 50) -> tuple[Override, ...]:
+        """One page of all orders ever given, newest first."""
+        with self._database.reading() as connection:
+            return override_rows.newest(connection, before_id, limit)
 
     def end_override(self, id: int, author: str, reason: str, at: datetime) -> Override:
         """End an order early; the first end of an order wins. NotFound."""
@@ -104,6 +130,11 @@ class SqlLedger:
         """The workers of a cluster that are not gone, as all looks together know them, by instance id."""
         with self._database.reading() as connection:
             return cluster_rows.known_workers(connection, cluster_id)
+
+    def paid_workers(self, expiring_before: datetime) -> tuple[PaidWorker, ...]:
+        """The workers of all clusters that are not gone, without those that the node list says expire later."""
+        with self._database.reading() as connection:
+            return cluster_rows.paid_workers(connection, expiring_before)
 
     # Evaluations
 
@@ -130,6 +161,11 @@ class SqlLedger:
         """The latest decision of every policy that was ever evaluated, by name."""
         with self._database.reading() as connection:
             return evaluation_rows.current(connection)
+
+    def readings(self) -> Mapping[str, tuple[CheckReading, ...]]:
+        """What the checks of every policy read at its latest evaluation, by the policy's name."""
+        with self._database.reading() as connection:
+            return evaluation_rows.readings(connection)
 
     def samples(self, policy: str, since: datetime) -> tuple[Sample, ...]:
         """The minutes of a policy from ``since`` on, oldest first; none older than 48 h."""
@@ -211,12 +247,14 @@ class SqlLedger:
         *,
         policy: str | None = None,
         states: Collection[PurchaseState] | None = None,
+        orders: Collection[int] | None = None,
         before_id: int | None = None,
         limit: int | None = 50,
     ) -> tuple[Purchase, ...]:
-        """One page of the purchases, newest first."""
+        """One page of the purchases, newest first; ``orders``: those that serve these orders."""
         with self._database.reading() as connection:
-            return purchase_rows.load(connection, purchase_rows.newest(policy, states, before_id, limit))[::-1]
+            ids = purchase_rows.newest(policy, states, orders, before_id, limit)
+            return purchase_rows.load(connection, ids)[::-1]
 
     def purchase_events(self, id: int) -> tuple[PurchaseEvent, ...]:
         """What became of a purchase, oldest first."""

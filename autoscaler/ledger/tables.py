@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from autoscaler.decision import Decision
 from autoscaler.ledger.records import MarkName
-from autoscaler.model import OverrideKind, PurchaseState, RefusalClass, Run, Terms
+from autoscaler.model import CheckReading, OverrideKind, PurchaseState, RefusalClass, Run, Terms
 from autoscaler.purchase import UNRESOLVED
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,6 +106,7 @@ latest = Table(
     Column("policy", Text, primary_key=True),
     Column("decision", Json(TypeAdapter(Decision)), nullable=False),
     Column("runs", Json(TypeAdapter(tuple[Run, ...])), nullable=False),
+    Column("readings", Json(TypeAdapter(tuple[CheckReading, ...]))),
 )
 
 # Ordered by time, so that writing and pruning touch one end of it; a chart asks for each of its minutes by key.
@@ -242,6 +243,16 @@ override_ends = Table(
     Column("author", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", Instant, nullable=False),
+)
+
+override_keys = Table(
+    "override_keys",
+    metadata,
+    Column("author", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("override_id", _ID, ForeignKey(overrides.c.id), nullable=False),
+    Column("at", Instant, nullable=False, index=True),
 )
 
 looks = Table(

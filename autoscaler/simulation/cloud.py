@@ -113,7 +113,9 @@ class SimulatedCloud:
         self._tick = 0
         self._changes: list[int] = []
         self._orders: list[_Order] = []
+        # As it stands since the last change; None: not looked at since.
         self._look: tuple[tuple[Node, ...], tuple[Task, ...], Cluster] | None = None
+        self._serving: int | None = None
         self._purchase_faults = deque(sorted(self._faults(PurchaseFault), key=lambda fault: fault.at))
         self._machines = [self._standing(n) for n in range(ready)]
         for fault in market.faults:
@@ -121,6 +123,8 @@ class SimulatedCloud:
                 self._changes_at(self._after(fault.at))
                 if fault.until is not None:
                     self._changes_at(self._after(fault.until))
+                if isinstance(fault, ClusterFault):  # a task of somebody else is believed to run for this long
+                    self._changes_at(self._after(fault.at + policy.provision_timeout))
 
     # --- what it shows ---
 
@@ -129,7 +133,7 @@ class SimulatedCloud:
         self._tick = tick
         while self._changes and self._changes[0] <= tick:
             self._lose(heappop(self._changes))
-            self._look = None
+            self._look = self._serving = None
 
     def next_change(self) -> int:
         """The first tick after this one at which anything changes by itself; NEVER if nothing does."""
@@ -150,7 +154,9 @@ class SimulatedCloud:
 
     def serving(self) -> int:
         """The workers that carry load now."""
-        return sum(machine.serving(self._tick) for machine in self._machines)
+        if self._serving is None:
+            self._serving = sum(machine.serving(self._tick) for machine in self._machines)
+        return self._serving
 
     def unread(self) -> Mapping[str | None, GapReason]:
         """The checks that cannot be read now, and why; None stands for everything Prometheus is asked."""

@@ -4,6 +4,7 @@ What the daemon's threads and timers do is done here in a fixed order at each ti
 purchases are settled, the policy is decided, and what it asks for is reserved, sent and recorded.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -44,17 +45,10 @@ class Course:
             ledger=self.ledger, cloud=self.cloud, observer=_Nobody(), clock=lambda: self.now, tell=_tell_nobody
         )
         self.overrides = tuple(
-            self.ledger.add_override(
-                order.kind,
-                order.policies,
-                order.workers,
-                order.author,
-                order.reason,
-                order.starts_at,
-                order.ends_at if order.ended_at is None else min(order.ends_at, order.ended_at),
-            )
-            for order in overrides
+            replace(order, id=number, ends_at=min(order.ends_at, order.ended_at or order.ends_at), ended_at=None)
+            for number, order in enumerate(sorted(overrides, key=lambda order: order.starts_at), 1)
         )
+        self._to_come = deque(self.overrides)
 
     def turn_to(self, tick: int) -> None:
         """Let time pass until a tick, and look at the cloud as it then stands."""
@@ -63,6 +57,14 @@ class Course:
         look = self.cloud.inventory(self.policy.cluster_id)
         if not isinstance(look, Gap):
             self.ledger.record_look(look)
+        while self._to_come and self._to_come[0].starts_at <= self.now:
+            self._record(self._to_come.popleft())
+
+    def _record(self, order: Override) -> None:
+        # Given now and not before: an order holds from its record on.
+        self.ledger.add_override(
+            order.kind, order.policies, order.workers, order.author, order.reason, order.starts_at, order.ends_at
+        )
 
     def settle(self) -> bool:
         """Move open purchases on by what the cloud shows now; whether any was."""

@@ -39,8 +39,8 @@ def simulate(
     """What ``policy`` would have bought over ``load`` from ``market``, with ``ready`` serving workers at the start.
 
     The policy is taken as live and is evaluated at each tick of the load. ``overrides`` hold from their start to their
-    end, and are numbered anew from 1 in the order given. ``jumping`` passes over the ticks at which nothing can change;
-    the result is the same without, and slower. Equal arguments give equal results.
+    end, and are numbered anew from 1 as they start. ``jumping`` passes over the ticks at which nothing can change; the
+    result is the same without, and slower. Equal arguments give equal results.
 
     Raises ValueError for a negative ``ready``.
     """

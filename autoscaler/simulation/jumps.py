@@ -30,7 +30,7 @@ from autoscaler.strategy import Wish, evaluate
 from autoscaler.supply import Supply
 
 # Ticks compared at once: few where a stretch may end soon, many in a long one.
-_FIRST_CHUNK, _LARGEST_CHUNK = 256, 8192
+_FIRST_CHUNK, _LARGEST_CHUNK = 1024, 8192
 # A demand that no reading comes near, for a window in which nothing held demand back.
 _ABOVE_ALL = Fraction(10**12)
 _NO, _YES = b"\x00", b"\x01"

@@ -5,7 +5,9 @@ from prometheus_client import CollectorRegistry
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from autoscaler.web import exposition, health
+from autoscaler.web import api, exposition, health, problem
+from autoscaler.web.desk import Desk
+from autoscaler.web.guard import Guard
 
 # Nothing is loaded from another host, framed by another site, guessed at or kept.
 _HEADERS = {
@@ -18,18 +20,21 @@ _HEADERS = {
 }
 
 
-def create_app(vitals: health.Vitals, registry: CollectorRegistry) -> ASGIApp:
+def create_app(vitals: health.Vitals, registry: CollectorRegistry, desk: Desk) -> ASGIApp:
     """The application, for ``serve`` or a test client.
 
     Args:
         vitals: how the daemon is, for /healthz and /readyz.
         registry: what /metrics shows.
+        desk: what people on call are served from.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    problem.install(app, desk.failures)
     app.include_router(health.routes(vitals))
     app.include_router(exposition.routes(registry))
+    app.mount(api.PATH, api.create_api(desk))
     # Around the application, not added to it: its answer to an error of our own is made outside of what is added.
-    return _Headers(app)
+    return _Headers(Guard(app))
 
 
 class _Headers:
