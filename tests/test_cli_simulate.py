@@ -276,6 +276,9 @@ def ledger_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
     def fill(evaluations: list[tuple[datetime, int]], *orders: Override) -> None:
         ledger = open_ledger(f"sqlite:///{folder}/ledger.db", clock=lambda: datetime.now(UTC))
+        for given in orders:
+            named = given.kind, given.policies, given.workers, given.author, given.reason
+            ledger.add_override(*named, given.starts_at, given.ends_at)
         for at, load in evaluations:
             known = facts(
                 policy,
@@ -283,7 +286,6 @@ def ledger_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
                 readings=(reading(load),),
                 capacity=capacity(workers(5)),
                 history=history(),
-                overrides=orders,
             )
             ledger.record([Evaluation(known, decide(known))])
         ledger.close()
@@ -322,11 +324,15 @@ def test_a_daemon_that_did_nothing_in_that_time_is_said(folder: Path, ledger_of:
 
 def test_what_people_ordered_then_holds_for_the_draft_too(folder: Path, ledger_of: Callable[..., None]) -> None:
     freeze = order("freeze", starts_at=START, ends_at=START + timedelta(hours=2))
-    ledger_of([(START + timedelta(minutes=30), 4000)], freeze)
+    over = order("freeze", starts_at=START - timedelta(hours=9), ends_at=START - timedelta(hours=1))
+    others = order("freeze", policies=("transcode",), starts_at=START, ends_at=START + timedelta(hours=4))
+    ledger_of([(START + timedelta(minutes=30), 4000)], over, freeze, others)
     found = first(simulated("--against-ledger", "--ready", "4"))
     purchases = found["purchases"]
     assert isinstance(purchases, list)
     assert purchases[0]["at"] == "2026-06-01T02:00:00Z"
+    assert "of people held then" not in run("edge", "--load", "load.csv").output
+    assert "1 order of people held then, and so here" in run("edge", "--load", "load.csv", "--against-ledger").output
     assert run("edge", "--load", "load.csv", "--against-ledger", "--report", "r.html").exit_code == 0
     page = (folder / "r.html").read_text()
     assert "order of a person" in page

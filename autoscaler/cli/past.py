@@ -23,7 +23,7 @@ class Past:
     policy: str
     since: datetime  # the first decision known within that time; earlier ones have aged out
     purchases: tuple[Purchase, ...]  # oldest first
-    overrides: tuple[Override, ...]  # orders that its decisions rested on: they hold for the draft too
+    overrides: tuple[Override, ...]  # orders of people in that time: they hold for the draft too
     reasons: Mapping[Reason, int]  # how many decisions that said something new had it
     lasted: Mapping[Reason, timedelta]  # from each such decision to the next
     peak_serving: int | None  # None: it was never known
@@ -50,20 +50,26 @@ def past_of(times: Mapping[str, tuple[datetime, datetime]], settings: Settings) 
                 if start_at <= purchase.reserved_at < end_at
             ]
             if decisions or purchases:
-                found[name] = _past(name, decisions, tuple(purchases), _orders(ledger, decisions), end_at)
+                orders = _orders(ledger, name, start_at, end_at)
+                found[name] = _past(name, decisions, tuple(purchases), orders, end_at)
         return found
     finally:
         ledger.close()
 
 
-def _orders(ledger: LedgerView, decisions: Sequence[StoredDecision]) -> tuple[Override, ...]:
-    """The orders of people that these decisions rested on, by id, each as it was last known."""
-    orders: dict[int, Override] = {}
-    for stored in decisions:
-        evaluation = ledger.evaluation(stored.id)
-        if evaluation is not None:
-            orders.update((order.id, order) for order in evaluation.facts.overrides)
-    return tuple(orders[number] for number in sorted(orders))
+def _orders(ledger: LedgerView, policy: str, start_at: datetime, end_at: datetime) -> tuple[Override, ...]:
+    """The orders of people that held for a policy within a time, oldest first."""
+    found: list[Override] = []
+    before_id: int | None = None
+    while True:
+        page = ledger.override_history(before_id=before_id, limit=_PAGE)
+        for order in page:
+            over_at = order.ends_at if order.ended_at is None else min(order.ends_at, order.ended_at)
+            if order.names(policy) and order.starts_at < end_at and over_at > start_at:
+                found.append(order)
+        if len(page) < _PAGE:
+            return tuple(found[::-1])
+        before_id = page[-1].id
 
 
 def _decisions(ledger: LedgerView, policy: str, start_at: datetime, end_at: datetime) -> list[StoredDecision]:

@@ -128,7 +128,7 @@ def assumptions(candidate: Candidate) -> list[str]:
         between = f"{length(join.least)} and {length(join.most)}"
         joining = f"workers join after between {between}, most often {length(join.likely)}"
     failing = [f"{market.failing:.1%} of the workers never join (seed {market.seed})"] if market.failing else []
-    orders = [f"{count(len(simulation.overrides), 'order')} of people hold as they did then"]
+    orders = [f"{count(len(simulation.overrides), 'order')} of people held then, and so here"]
     said = [f"{count(simulation.ready, 'worker')} at the start, {candidate.started}", joining, *failing]
     return [*said, *(orders if simulation.overrides else []), *simulation.load.assumed]
 
