@@ -270,10 +270,10 @@ class _Drawing(XY):  # type: ignore[misc]  # pygal ships no types
         drawn: dict[str, float] = {}  # of each look, how far: one over another would be darker for no reason
         for band in sorted(self._bands, key=lambda band: band.start_at):
             left, right = (self._across(at) for at in (band.start_at, band.end_at))
-            left, right = max(left, drawn.get(band.look, left)), max(right, left + 1)
-            if left >= right:
+            if right < drawn.get(band.look, left):
                 continue
-            drawn[band.look] = right
+            left = max(left, drawn.get(band.look, left))
+            right = drawn[band.look] = max(right, left + 1)  # or nobody would see it
             node = self.svg.node(
                 self.nodes["plot"],
                 "rect",
