@@ -241,8 +241,14 @@ def test_the_first_end_of_an_order_wins(ledger: Ledger) -> None:
     ended = ledger.end_override(made.id, "bo", "over", at(minutes=10))
     assert ended == replace(made, ended_at=at(minutes=10), ended_by="bo", ended_reason="over")
     assert ledger.end_override(made.id, "cy", "really", at(minutes=20)) == ended
-    assert ledger.overrides(at(minutes=9)) == (ended, other)
     assert ledger.overrides(at(minutes=10)) == (other,)
+
+
+def test_an_order_that_was_ended_is_over_also_by_a_clock_that_is_behind_its_authors(ledger: Ledger) -> None:
+    buy = ledger.add_override(OverrideKind.BUY, ["edge"], 5, "ana", "derby", NOW, at(hours=3))
+    ended = ledger.end_override(buy.id, "bo", "rained off", at(hours=1))
+    assert ledger.overrides(NOW) == ()
+    assert ended.active(NOW) is False
 
 
 def test_a_later_short_freeze_does_not_end_an_earlier_long_one(ledger: Ledger) -> None:

@@ -77,7 +77,7 @@ class SqlLedger:
         return assemble(policies, purchases, runs, restoral)
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
-        """The orders that hold at ``now``, by id: all that are recorded and not over, whatever clock they began by."""
+        """The orders that hold at ``now``, by id: all that are recorded, and neither over nor ended."""
         with self._database.reading() as connection:
             return override_rows.active(connection, now)
 
