@@ -59,6 +59,8 @@ FATE = (
 """The fields of a purchase that change after its reservation, besides its arrivals."""
 
 FOUND_A_COPY = "it bears the mark of a copy and is in use"
+ENDED_BY_RESTORING = ("ledger", "it was restored, and the order may have been served since it was copied")
+"""Who ends an order that cannot be told from one given since the ledger was restored, and why."""
 
 _FIXED = tuple(field.name for field in fields(Purchase) if field.name not in (*FATE, "arrivals"))
 
@@ -160,6 +162,15 @@ def restoral_of(marks: Sequence[Mark], now: datetime) -> Restoral | None:
             return Restoral(now, at)
         case _:
             return None
+
+
+def to_end(restored: Mark, overrides: Iterable[Override]) -> list[int]:
+    """Ids of the orders to buy that end as the ledger is restored: they are in the copy, and say that they came later.
+
+    A clock was ahead, or that of whoever restores it is behind. Orders of before are held, for what the copy lacks may
+    have served them; these would pass for new ones.
+    """
+    return [order.id for order in overrides if order.kind is OverrideKind.BUY and order.starts_at >= restored.at]
 
 
 def why_not_send(

@@ -7,6 +7,7 @@ from threading import RLock
 
 from autoscaler.decision import Decision, Evaluation, next_runs
 from autoscaler.ledger.agreement import (
+    ENDED_BY_RESTORING,
     FOUND_A_COPY,
     LATE,
     SAMPLES_KEPT,
@@ -18,6 +19,7 @@ from autoscaler.ledger.agreement import (
     is_stale,
     minute,
     restoral_of,
+    to_end,
     why_not_send,
 )
 from autoscaler.ledger.errors import NotFound
@@ -347,10 +349,13 @@ class MemoryLedger:
 
     def mark(self, name: MarkName, at: datetime, reason: str, author: str | None = None) -> None:
         with self._lock:
-            self._marks.append(Mark(name, at, reason, author))
+            mark = Mark(name, at, reason, author)
+            self._marks.append(mark)
             if name is MarkName.RESTORED:
                 for id in self._purchases:
                     self.change(id, copied, at, "the ledger was restored", author)
+                for id in to_end(mark, self.overrides(at)):
+                    self.end_override(id, *ENDED_BY_RESTORING, at)
 
     def marks(self) -> tuple[Mark, ...]:
         with self._lock:

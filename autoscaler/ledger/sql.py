@@ -297,7 +297,10 @@ class SqlLedger:
     # The whole
 
     def mark(self, name: MarkName, at: datetime, reason: str, author: str | None = None) -> None:
-        """Record what happened to the ledger. A restored one's purchases that were about to be sent become unknown."""
+        """Record what happened to the ledger. A restored one's purchases that were about to be sent become unknown.
+
+        And its orders to buy that say they were given later are ended: they cannot be told from new ones.
+        """
         with self._writing() as connection:
             mark_rows.add(connection, Mark(name, at, reason, author))
 
