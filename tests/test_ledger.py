@@ -152,6 +152,15 @@ def test_a_history_holds_what_concerns_its_cluster(
     assert ids(ledger.histories([policy()], NOW)["edge"]) == ([made.id] if held else [])
 
 
+def test_a_history_holds_what_served_an_order_in_force_before_the_policy_moved(ledger: Ledger) -> None:
+    buy = ledger.add_override(OverrideKind.BUY, ["edge", "b"], 5, "ana", "derby", NOW, at(hours=1))
+    made = bought(ledger, "n", "fulfilled", policy(cluster_id="C2"), order_id=buy.id)
+    bought(ledger, "of another policy", "fulfilled", policy(name="b", cluster_id="C3"), order_id=buy.id)
+    bought(ledger, "of another order", "fulfilled", policy(cluster_id="C2"), order_id=buy.id + 1)
+    assert ids(ledger.histories([policy()], NOW)["edge"]) == [made.id]
+    assert ids(ledger.histories([policy()], at(hours=1))["edge"]) == []
+
+
 def test_of_account_refusals_a_history_holds_the_newest_of_each_credential(ledger: Ledger) -> None:
     other = policy(name="b")
     made = [

@@ -75,13 +75,17 @@ def assemble(
     purchases: Iterable[Purchase],
     runs: Mapping[tuple[str, str], tuple[Run, ...]],
     restoral: Restoral | None,
+    orders: Iterable[Override],
 ) -> dict[str, History]:
     """The history of each policy by name, out of purchases (oldest first) that may be more than it needs.
 
-    ``runs`` is by policy and cluster. A purchase belongs to a history if it is the policy's own in the same cluster,
-    open in that cluster, the cluster's newest refusal of a credential, or committed against a shared budget. Imagined
-    ones are seen by dry runs only.
+    ``runs`` is by policy and cluster; ``orders`` are those in force. A purchase belongs to a history if it is the
+    policy's own in the same cluster, or serves one of the orders (whichever cluster the policy was for then), is open
+    in that cluster, the cluster's newest refusal of a credential, or committed against a shared budget. Imagined ones
+    are seen by dry runs only.
     """
+    in_force = {order.id for order in orders}
+    of_order: dict[str, list[Purchase]] = defaultdict(list)
     own: dict[tuple[str, str], list[Purchase]] = defaultdict(list)
     of_cluster: dict[str, list[Purchase]] = defaultdict(list)
     of_budget: dict[str, list[Purchase]] = defaultdict(list)
@@ -94,6 +98,8 @@ def assemble(
         if purchase.state in COMMITTING:
             for name in purchase.shared_budgets:
                 of_budget[name].append(purchase)
+            if purchase.order_id in in_force:
+                of_order[purchase.policy].append(purchase)
         if purchase.refusal is RefusalClass.GONE:
             of_cloud[purchase.endpoint, purchase.credential] = purchase
     # The newest of each cloud alone: a person who ends that one ends those before it too.
@@ -116,8 +122,8 @@ def assemble(
             else:
                 refused_account[purchase.credential] = purchase
         kept += refused_account.values()
-        for name in shared_budgets([policy]):
-            kept += [purchase for purchase in of_budget[name] if policy.dry_run or not purchase.imagined]
+        for purchases in (of_order[policy.name], *(of_budget[name] for name in shared_budgets([policy]))):
+            kept += [purchase for purchase in purchases if policy.dry_run or not purchase.imagined]
         by_id = {purchase.id: purchase for purchase in kept}
         return History(
             purchases=tuple(by_id[key] for key in sorted(by_id)),

@@ -69,7 +69,8 @@ class MemoryLedger:
     def histories(self, policies: Sequence[Policy], now: datetime) -> Mapping[str, History]:
         with self._lock:
             runs = {(d.policy, d.cluster_id): runs for d, runs in self._latest.values()}
-            return assemble(policies, self._told(self._purchases.values()), runs, self.restoral(now))
+            purchases = self._told(self._purchases.values())
+            return assemble(policies, purchases, runs, self.restoral(now), self.overrides(now))
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
         with self._lock:

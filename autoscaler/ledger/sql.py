@@ -71,10 +71,11 @@ class SqlLedger:
         if not policies:
             return {}
         with self._database.reading() as connection:
-            purchases = purchase_rows.load(connection, purchase_rows.of_histories(policies))
+            orders = override_rows.active(connection, now)
+            purchases = purchase_rows.load(connection, purchase_rows.of_histories(policies, orders))
             runs = evaluation_rows.runs(connection, [policy.name for policy in policies])
             restoral = mark_rows.restoral(connection, now)
-        return assemble(policies, purchases, runs, restoral)
+        return assemble(policies, purchases, runs, restoral, orders)
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
         """The orders that hold at ``now``, by id: all that are recorded, and neither over nor ended."""
@@ -188,10 +189,11 @@ class SqlLedger:
         where the commit was not confirmed: nothing may then be sent.
         """
         with self._writing() as connection:
-            purchases = purchase_rows.load(connection, purchase_rows.of_histories([policy]))
+            orders = override_rows.active(connection, now)
+            purchases = purchase_rows.load(connection, purchase_rows.of_histories([policy], orders))
             runs = evaluation_rows.runs(connection, [policy.name])
-            history = assemble([policy], purchases, runs, mark_rows.restoral(connection, now))[policy.name]
-            evaluation, purchase = propose(history, override_rows.active(connection, now))
+            history = assemble([policy], purchases, runs, mark_rows.restoral(connection, now), orders)[policy.name]
+            evaluation, purchase = propose(history, orders)
             if purchase is not None:
                 purchase = purchase_rows.add(connection, purchase, now, f"reserved by {holder}")
             bought_by = None if purchase is None else purchase.id
