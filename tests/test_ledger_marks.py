@@ -1,13 +1,13 @@
 """What happened to a ledger as a whole, in every form of it: begun, copied, restored, reviewed."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from autoscaler.decision import Evaluation, decide
 from autoscaler.facts import Facts
-from autoscaler.ledger import Mark, MarkName
+from autoscaler.ledger import LedgerUnavailable, Mark, MarkName
 from autoscaler.model import History, Override, OverrideKind, Purchase, PurchaseState, Restoral
 from tests.build import CLUSTER_ID, NOW, at, capacity, facts, policy, purchase, workers
 from tests.ledger_forms import Handles, Ledger
@@ -65,6 +65,15 @@ def test_the_first_daemon_on_a_copy_restores_it(handles: Handles) -> None:
     assert other.take_up(at(hours=2)) is None
     assert other.restoral(at(hours=3)) == restoral
     assert [(mark.name, mark.author) for mark in one.marks()] == [(BACKUP, None), (RESTORED, None)]
+
+
+def test_a_copy_is_not_taken_up_by_a_clock_that_is_behind_its_own_time(handles: Handles) -> None:
+    one, other = handles
+    one.mark(BACKUP, NOW, "autoscaler ledger backup")
+    with pytest.raises(LedgerUnavailable, match=r"copied at 2026-06-01 12:00:00Z, and it is 1970-01-01.*set the clock"):
+        one.take_up(datetime(1970, 1, 1, tzinfo=UTC))
+    assert len(other.marks()) == 1
+    assert other.take_up(at(seconds=-30)) == Restoral(at(seconds=-30), copied_at=NOW)
 
 
 def test_a_reservation_is_told_of_it(ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from datetime import datetime, timedelta
 
 from autoscaler.decision import Decision
+from autoscaler.ledger.errors import LedgerUnavailable
 from autoscaler.ledger.records import Mark, MarkName
 from autoscaler.model import (
     Arrival,
@@ -61,6 +62,8 @@ FATE = (
 FOUND_A_COPY = "it bears the mark of a copy and is in use"
 ENDED_BY_RESTORING = ("ledger", "it was restored, and the order may have been served since it was copied")
 """Who ends an order that cannot be told from one given since the ledger was restored, and why."""
+
+_CLOCKS_APART = timedelta(seconds=30)
 
 _FIXED = tuple(field.name for field in fields(Purchase) if field.name not in (*FATE, "arrivals"))
 
@@ -145,9 +148,19 @@ def is_news(previous: Decision | None, decision: Decision) -> bool:
     )
 
 
-def is_copy(marks: Sequence[Mark]) -> bool:
-    """Whether a ledger with these marks, oldest first, is a copy that nobody has put into use yet."""
-    return bool(marks) and marks[-1].name is MarkName.BACKUP
+def is_copy(marks: Sequence[Mark], now: datetime) -> bool:
+    """Whether a ledger with these marks, oldest first, is a copy that nobody has put into use yet.
+
+    LedgerUnavailable if it is one of later than ``now``: what it may lack is waited for from when it is put into use,
+    and by a clock that is set right afterwards, as a machine's that has just begun, that would be over at once.
+    """
+    if not marks or marks[-1].name is not MarkName.BACKUP:
+        return False
+    if marks[-1].at > now + _CLOCKS_APART:
+        why = f"the ledger was copied at {marks[-1].at:%Y-%m-%d %H:%M:%SZ}, and it is {now:%Y-%m-%d %H:%M:%SZ} here"
+        mend = "set the clock, and it goes on by itself; or say `autoscaler ledger restored`"
+        raise LedgerUnavailable(why, mend)
+    return True
 
 
 def restoral_of(marks: Sequence[Mark], now: datetime) -> Restoral | None:

@@ -368,7 +368,7 @@ class MemoryLedger:
 
     def take_up(self, now: datetime) -> Restoral | None:
         with self._lock:
-            if not is_copy(self._marks):
+            if not is_copy(self._marks, now):
                 return None
             self.mark(MarkName.RESTORED, now, FOUND_A_COPY)
             return self.restoral(now)

@@ -322,13 +322,13 @@ class SqlLedger:
     def take_up(self, now: datetime) -> Restoral | None:
         """Begin to work on this ledger, which restores it if it is a copy, and bears the mark of one.
 
-        Its restoral, if that is news.
+        Its restoral, if that is news. LedgerUnavailable by a clock that is behind the time of the copy.
         """
         with self._database.reading() as connection:
-            if not is_copy(mark_rows.load(connection)):
+            if not is_copy(mark_rows.load(connection), now):
                 return None
         with self._writing() as connection:
-            if is_copy(mark_rows.load(connection)):
+            if is_copy(mark_rows.load(connection), now):
                 mark_rows.add(connection, Mark(MarkName.RESTORED, now, FOUND_A_COPY, None))
             return mark_rows.restoral(connection, now)
 
