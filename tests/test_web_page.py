@@ -20,17 +20,16 @@ from starlette.testclient import TestClient
 from autoscaler.decision import Evaluation, decide
 from autoscaler.facts import Reason
 from autoscaler.ledger import LedgerUnavailable
-from autoscaler.model import GapReason, OverrideKind, Purchase, PurchaseState, RefusalClass
+from autoscaler.model import OverrideKind, PurchaseState, RefusalClass
 from autoscaler.web import create_app
 from autoscaler.web.page.texts import load_texts
-from tests.build import NOW, at, budget, capacity, facts, policy, purchase, unread, workers
-from tests.counter import ANA, BO, EDGE, OTHER, Counter, Token
+from tests.build import NOW, at, budget, capacity, facts, policy, purchase, workers
+from tests.counter import ANA, BO, EDGE, OTHER, SCRIPT, Counter, Token
 from tests.test_web import FakeVitals
 
 HOST = "http://autoscaler:8080"
 FREEZE = {"kind": "freeze", "policies": "*", "end": "1h", "reason": "derby", "workers": ""}
 BUY = {"kind": "buy", "policies": "edge", "end": "1h", "reason": "derby", "workers": "3"}
-SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
@@ -72,13 +71,6 @@ def kept(counter: Counter) -> tuple[object, ...]:
     return counter.memory.override_history(), counter.memory.purchases(limit=None)
 
 
-def unknown(counter: Counter, **fields: Any) -> Purchase:
-    """A purchase of unknown outcome, put into the ledger."""
-    made = purchase(**{"id": 7, "state": "unknown", "asked": 3, "of": EDGE, "sent_at": at(minutes=-40), **fields})
-    counter.keep(made)
-    return made
-
-
 class Shown(HTMLParser):
     """What a page holds: its text without tags, its links, and everything that could act or reach out."""
 
@@ -115,28 +107,6 @@ def words(response: Any, status: int = 200) -> str:
     return " ".join(shown(response, status).text.split())
 
 
-def lively(counter: Counter) -> None:
-    """Everything that a page could show, at once, some of it hostile."""
-    counter.keep(purchase(id=3, state="fulfilled", asked=2, of=EDGE, sent_at=at(hours=-5)))
-    counter.keep(
-        purchase(id=5, state="rejected", of=OTHER, refusal=RefusalClass.ACCOUNT, code="Forbidden", message=SCRIPT)
-    )
-    unknown(counter)
-    for kind, number in ((OverrideKind.FREEZE, None), (OverrideKind.FLOOR, 4), (OverrideKind.BUY, 2)):
-        counter.memory.add_override(kind, ("edge",), number, "bo", SCRIPT, at(hours=-1), at(hours=2))
-    counter.memory.end_override(2, "ana", SCRIPT, at(minutes=-5))
-    orders = counter.memory.overrides(NOW)
-    history = counter.memory.histories([EDGE], NOW)["edge"]
-    for minutes in range(30, -1, -1):
-        then = at(minutes=-minutes)
-        counter.now = then
-        counter.evaluate(
-            EDGE, 4000 + minutes, overrides=orders, history=history, capacity=capacity(workers(10), at=then)
-        )
-    counter.now = NOW
-    counter.evaluate(OTHER, readings=(unread(reason=GapReason.STALE),))
-
-
 PAGES = (
     *("/", "/?q=edge&only=person", "/policies/edge", "/policies/other", "/decisions", "/decisions?policy=edge"),
     *("/decisions/1", "/purchases", "/purchases?only=open&policy=edge", "/purchases/3", "/purchases/5", "/purchases/7"),
@@ -150,7 +120,7 @@ PAGES = (
 @pytest.mark.parametrize("lives", [True, False], ids=["lively", "quiet"])
 def test_nothing_on_a_page_acts_or_reaches_out(counter: Counter, ana: TestClient, path: str, lives: bool) -> None:
     if lives:
-        lively(counter)
+        counter.come_alive()
     response = ana.get(path)
     assert response.status_code in (200, 404, 422), response.text
     page = shown(response, response.status_code)
@@ -190,7 +160,7 @@ def test_what_stands_beside_the_page_is_kept_by_browsers_until_it_changes(client
 def test_those_that_need_a_person_come_first_with_the_reason_and_where_to_go(
     counter: Counter, client: TestClient
 ) -> None:
-    unknown(counter, of=OTHER, imagined=False, policy="other")
+    counter.keep_unknown(of=OTHER, imagined=False, policy="other")
     page = shown(client.get("/"))
     assert page.ids.index("policy-other") < page.ids.index("policy-edge")
     assert "/purchases/7" in page.links
@@ -221,7 +191,7 @@ def test_a_row_says_where_a_policy_stands(counter: Counter, client: TestClient) 
 def test_policies_can_be_filtered_without_script(
     counter: Counter, client: TestClient, query: dict[str, str], expected: list[str]
 ) -> None:
-    unknown(counter)
+    counter.keep_unknown()
     counter.memory.add_override(OverrideKind.FREEZE, ("other",), None, "bo", "calm", at(hours=-1), at(hours=1))
     page = shown(client.get("/", params=query))
     assert [id.removeprefix("policy-") for id in page.ids if id.startswith("policy-")] == expected
@@ -241,7 +211,7 @@ def test_an_empty_ledger_is_no_error() -> None:
 def test_a_policys_page_draws_its_day_and_tells_it_to_those_who_cannot_see(
     counter: Counter, client: TestClient
 ) -> None:
-    lively(counter)
+    counter.come_alive()
     response = client.get("/policies/edge")
     page = shown(response)
     assert 'aria-label="Workers over the last 24 hours: 10 serving at first, 10 now' in response.text
@@ -292,7 +262,7 @@ def test_what_there_is_not_is_said_by_a_page(ana: TestClient, path: str, says: s
 
 
 def test_a_decisions_page_holds_all_it_rested_on_and_replays_it(counter: Counter, client: TestClient) -> None:
-    lively(counter)
+    counter.come_alive()
     newest = counter.memory.decisions(policy="edge")[0]
     text = words(client.get(f"/decisions/{newest.id}"))
     assert newest.decision.sentence.replace("`", "") in text
@@ -456,7 +426,7 @@ def test_a_session_outlives_the_process_and_the_rotation_of_others_tokens(counte
 
 
 def test_where_reads_need_a_token_every_page_asks_for_it_first(counter: Counter) -> None:
-    lively(counter)
+    counter.come_alive()
     with connected(counter, reads_need_token=True) as client:
         for path in PAGES:
             response = client.get(path)
@@ -506,7 +476,7 @@ def test_a_key_is_of_one_order_only(counter: Counter, ana: TestClient) -> None:
 
 
 def test_a_freeze_tells_of_what_was_sent_already(counter: Counter, ana: TestClient) -> None:
-    unknown(counter)
+    counter.keep_unknown()
     text = words(post(ana, "/orders", FREEZE | {"key": "k"}))
     assert "purchase 7 of 3 for edge was already sent, and its outcome is unknown" in text
 
@@ -646,7 +616,7 @@ def test_policies_that_are_ticked_are_ordered_for(ana: TestClient) -> None:
 def test_what_cannot_be_said_of_a_purchase_is_refused(
     counter: Counter, ana: TestClient, said: dict[str, str], status: int, says: str
 ) -> None:
-    unknown(counter)
+    counter.keep_unknown()
     before = kept(counter)
     good = {"outcome": "bought", "bought": "3", "reason": "seen in the console"}
     response = post(ana, "/purchases/7/settle", good | said)
@@ -656,7 +626,7 @@ def test_what_cannot_be_said_of_a_purchase_is_refused(
 
 
 def test_a_purchase_is_settled_by_who_knows(counter: Counter, ana: TestClient) -> None:
-    unknown(counter)
+    counter.keep_unknown()
     assert "Settle it" in words(ana.get("/purchases/7"))
     said = {"outcome": "bought", "bought": "2", "reason": "two in the console"}
     for _ in range(2):  # a button pressed twice says it once
@@ -671,7 +641,7 @@ def test_a_purchase_is_settled_by_who_knows(counter: Counter, ana: TestClient) -
 
 
 def test_not_bought_may_be_said_once_it_is_sure(counter: Counter, ana: TestClient) -> None:
-    unknown(counter, sent_at=at(hours=-2))
+    counter.keep_unknown(sent_at=at(hours=-2))
     post(ana, "/purchases/7/settle", {"outcome": "not_bought", "bought": "", "reason": "no order in the bills"})
     settled = counter.memory.purchase(7)
     assert settled is not None
@@ -700,7 +670,7 @@ def test_what_nobody_has_to_settle_is_not_settled(counter: Counter, ana: TestCli
 
 
 def test_without_a_name_a_purchase_is_only_looked_at(counter: Counter, client: TestClient) -> None:
-    unknown(counter)
+    counter.keep_unknown()
     page = shown(client.get("/purchases/7"))
     assert "/sign-in?next=/purchases/7" in page.links
     assert "/purchases/7/settle" not in page.links
@@ -734,7 +704,7 @@ FORMS = [
 def test_a_form_from_elsewhere_does_nothing(
     counter: Counter, ana: TestClient, path: str, form: dict[str, str], origin: str | None
 ) -> None:
-    lively(counter)
+    counter.come_alive()
     before = kept(counter)
     response = post(ana, path, form, origin=origin)
     assert response.status_code == 403
@@ -744,7 +714,7 @@ def test_a_form_from_elsewhere_does_nothing(
 
 @pytest.mark.parametrize(("path", "form"), FORMS[2:], ids=[path for path, _ in FORMS[2:]])
 def test_a_form_of_nobody_does_nothing(counter: Counter, client: TestClient, path: str, form: dict[str, str]) -> None:
-    lively(counter)
+    counter.come_alive()
     before = kept(counter)
     assert "You are not signed in" in words(post(client, path, form), 401)
     assert kept(counter) == before

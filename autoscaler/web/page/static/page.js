@@ -3,7 +3,7 @@
 
 const EVERY = 5_000; // ms between an answer and the next question
 const PATIENCE = 10_000; // ms until a question counts as unanswered
-const LATE = 20_000; // ms after which what is shown is called old
+const LATE = 20_000; // ms after which what is shown is old, as after a sleep of the machine
 const TYPING = 250; // ms after the last key before a filter is asked for
 
 const main = document.getElementById("main");
@@ -11,6 +11,7 @@ const fresh = document.getElementById("fresh");
 const lost = document.getElementById("lost");
 const live = main.hasAttribute("data-live");
 let shownAt = performance.now();
+let unanswered = false; // the last question was not answered
 let timer = 0;
 let asking = null;
 
@@ -78,9 +79,10 @@ async function refresh() {
     document.title = page.title;
     if (focused && !focused.isConnected) main.focus({ preventScroll: true });
     shownAt = performance.now();
+    unanswered = false;
   } catch {
     if (mine.signal.aborted) return; // another question took its place
-    fresh.dataset.is = "lost";
+    unanswered = true;
   }
   say();
   wait();
@@ -91,15 +93,14 @@ function wait() {
   if (!document.hidden) timer = setTimeout(refresh, EVERY);
 }
 
-/** Say how old what is shown is. */
+/** Say whether what is shown is fresh. */
 function say() {
-  const age = performance.now() - shownAt;
-  const is = age < LATE ? "live" : "lost";
+  const is = unanswered || performance.now() - shownAt > LATE ? "lost" : "live";
+  if (fresh.dataset.is === is) return;
   fresh.dataset.is = is;
   fresh.title = fresh.dataset[is];
   lost.hidden = is === "live";
-  if (!lost.hidden && !lost.textContent) lost.textContent = lost.dataset.text;
-  if (lost.hidden) lost.textContent = "";
+  lost.textContent = lost.hidden ? "" : lost.dataset.text;
 }
 
 /** Ask for what a filter says as it is typed; without script its form does that. */
