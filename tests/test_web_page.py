@@ -171,7 +171,7 @@ def test_those_that_need_a_person_come_first_with_the_reason_and_where_to_go(
 
 def test_a_row_says_where_a_policy_stands(counter: Counter, client: TestClient) -> None:
     text = words(client.get("/"))
-    assert 'sessions 4,000 10 0 10 hold at 10: "sessions" wants 10 (4000 at 400 each), which is met 0s' in text
+    assert 'sessions 4,000 10 0 10 hold at 10: "sessions" wants 10 (4000 at 400 each), which is met why 0s' in text
     assert "other hold dry run" in text
 
 
@@ -272,6 +272,21 @@ def test_a_decisions_page_holds_all_it_rested_on_and_replays_it(counter: Counter
     assert f"edge, version {EDGE.version}" in text
     assert "load_per_worker: 400" in text, "the policy as it was"
     assert '"readings": [' in text, "every input"
+
+
+def test_every_row_leads_to_its_decision(counter: Counter, client: TestClient) -> None:
+    counter.come_alive()
+    assert "/policies/edge/why" in shown(client.get("/")).links
+    newest = counter.memory.decisions(policy="edge")[0].id
+    assert client.get("/policies/edge/why").headers["location"] == f"/decisions/{newest}"
+    assert "No decision of this policy" in words(client.get("/policies/none/why"), 404)
+
+    made = purchase(id=0, state="intended", of=OTHER)
+    known = facts(OTHER, 9000, capacity=capacity(workers(10)))
+    _, bought = counter.memory.reserve(OTHER, NOW, "a", lambda *_: (Evaluation(known, decide(known)), made))
+    assert bought is not None
+    decision = counter.memory.decision_of(bought.id)
+    assert f"/decisions/{decision}" in shown(client.get(f"/purchases/{bought.id}")).links
 
 
 def test_a_decision_that_comes_out_otherwise_says_in_what(counter: Counter, client: TestClient) -> None:

@@ -79,6 +79,7 @@ def routes(frame: Frame, desk: Desk) -> APIRouter:
             settle=form if unknown else None,
             retry=form if refused else None,
             wrong=wrong if not unknown and not refused else "",
+            decision=reads.decision_of(id),
             events=reads.purchase_events(id),
             facts=tuple(_facts(purchase, texts, words)),
         )

@@ -20,7 +20,7 @@ from autoscaler.policy.files import expanded
 from autoscaler.purchase import terms
 from autoscaler.replay import differences
 from autoscaler.web.desk import Desk
-from autoscaler.web.page.frame import Before, Frame, Id
+from autoscaler.web.page.frame import Before, Frame, Id, go
 from autoscaler.web.page.picture import DAY, picture
 from autoscaler.web.page.texts import Texts
 from autoscaler.web.page.views import LOOKS, BudgetRow, budget_rows, front, progress_of, row_of
@@ -51,6 +51,13 @@ def routes(frame: Frame, desk: Desk) -> APIRouter:
             raise Refusal(404, _unknown(name, everything, texts))
         page = _policy_page(standing, everything, desk, texts)
         return frame.page(request, "policy.html", here="policies", now=everything.at, **page)
+
+    @router.get("/policies/{name}/why")
+    def latest_decision(name: str) -> Response:
+        found = reads.decisions(policy=name, limit=1)
+        if not found:
+            raise Refusal(404, texts("decision.none_of"))
+        return go(f"/decisions/{found[0].id}")
 
     @router.get("/decisions")
     def all_decisions(request: Request, policy: str = "", before: Before = None) -> Response:
