@@ -4,12 +4,25 @@ from datetime import datetime
 
 import pytest
 
+from autoscaler.decision import Evaluation
 from autoscaler.ledger import NotFound
-from autoscaler.model import Arrival, Override, OverrideKind, PaidWorker
+from autoscaler.model import Arrival, History, Override, OverrideKind, PaidWorker
 from autoscaler.override import KeyReused, OrderKey
 from tests.build import CLUSTER_ID, NOW, at, policy, reading
 from tests.ledger_forms import Handles, Ledger
-from tests.test_ledger import HOUR, SECOND, bought, evaluation, freeze, look, node
+from tests.test_ledger import (
+    HOLDER,
+    HOUR,
+    MINUTE,
+    SECOND,
+    bought,
+    evaluation,
+    freeze,
+    intended,
+    look,
+    node,
+    reserve,
+)
 
 
 def test_a_repeated_request_for_an_order_is_one_order(handles: Handles) -> None:
@@ -72,3 +85,20 @@ def test_paid_workers_come_with_what_tells_when_their_term_ends(ledger: Ledger) 
         PaidWorker(CLUSTER_ID, "i-1", kind, at(days=3)),
         PaidWorker(CLUSTER_ID, "i-2", kind, None, "edge", made.terms, made.reserved_at),
     )
+
+
+def test_what_was_ordered_before_is_obeyed_by_a_clock_that_is_behind(handles: Handles) -> None:
+    first, second = handles
+    waiting = reserve(first, intended())
+    first.lease(HOLDER, [CLUSTER_ID], MINUTE)
+    freeze(second, "*", ends_at=at(hours=2))  # by a clock that says noon
+    behind = at(seconds=-20)
+    told: list[tuple[Override, ...]] = []
+
+    def propose(history: History, orders: tuple[Override, ...]) -> tuple[Evaluation, None]:
+        told.append(orders)
+        return evaluation(now=behind), None
+
+    first.reserve(policy(), behind, HOLDER, propose)
+    assert [order.kind for order in told[0]] == [OverrideKind.FREEZE]
+    assert first.begin_sending(waiting.id, HOLDER, behind) == "frozen by ana: derby"

@@ -109,7 +109,7 @@ def create_api(desk: Desk) -> FastAPI:
         found = reads.decisions(policy=policy, before_id=cursor, limit=limit + 1)
         return _page(found, limit, lambda stored: DecisionView.of(stored.decision, stored.id), lambda stored: stored.id)
 
-    @app.get("/decisions/{id}")
+    @app.get("/decisions/{id:int}")
     def decision(id: PathId) -> WhyView:
         """A decision with all it rested on, decided again from that."""
         evaluation = reads.evaluation(id)
@@ -128,7 +128,7 @@ def create_api(desk: Desk) -> FastAPI:
         found = reads.purchases(policy=policy, states=state, before_id=cursor, limit=limit + 1)
         return _page(found, limit, PurchaseView.of, lambda purchase: purchase.id)
 
-    @app.get("/purchases/{id}")
+    @app.get("/purchases/{id:int}")
     def purchase(id: PathId) -> PurchaseDetailView:
         """A purchase with all that happened to it."""
         found = reads.purchase(id)
@@ -157,7 +157,7 @@ def create_api(desk: Desk) -> FastAPI:
             rest, limit, lambda order: OverrideView.of(order, now, progress.get(order.id, ())), lambda order: order.id
         )
 
-    @app.get("/overrides/{id}")
+    @app.get("/overrides/{id:int}")
     def override(id: PathId) -> OverrideView:
         """One order."""
         found = reads.override(id)
@@ -175,18 +175,18 @@ def create_api(desk: Desk) -> FastAPI:
         """What an order would do now; nothing is recorded."""
         return PreviewView.of(orders.preview(order.asked(author)))
 
-    @app.post("/overrides/{id}/end")
+    @app.post("/overrides/{id:int}/end")
     def end(author: Author, id: PathId, why: ReasonForm) -> OverrideView:
         """End an order early. The first end wins."""
         ended = orders.end(id, author, why.reason)
         return OverrideView.of(ended, desk.clock(), desk.progress([ended]).get(id, ()))
 
-    @app.post("/purchases/{id}/settle")
+    @app.post("/purchases/{id:int}/settle")
     def settle(author: Author, id: PathId, fate: SettleForm) -> PurchaseView:
         """Say what became of a purchase of unknown outcome; said again in the same words it stays said."""
         return PurchaseView.of(orders.settle(id, fate.bought or None, author, fate.reason))
 
-    @app.post("/purchases/{id}/retry")
+    @app.post("/purchases/{id:int}/retry")
     def retry(author: Author, id: PathId, why: ReasonForm) -> PurchaseView:
         """Say that what a purchase was refused for is mended."""
         return PurchaseView.of(orders.retry(id, author, why.reason))
