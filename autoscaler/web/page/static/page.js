@@ -77,7 +77,8 @@ async function refresh() {
     become(main, page.getElementById("main"));
     become(fresh, page.getElementById("fresh"));
     document.title = page.title;
-    if (focused && !focused.isConnected) main.focus({ preventScroll: true });
+    // What was moved, or is gone, has lost the focus; whoever works by keyboard must not begin at the top again.
+    if (focused !== document.activeElement) (focused.isConnected ? focused : main).focus({ preventScroll: true });
     shownAt = performance.now();
     unanswered = false;
   } catch {
