@@ -41,6 +41,7 @@ RETIRED_AFTER = timedelta(days=1)
 """A policy is evaluated every few seconds or minutes: one that was not for a day was taken out."""
 
 _RULES = (bounds, per_action, budgets, purchase_open, backoff, cooldown, freeze)
+_BUYING = frozenset({OverrideKind.BUY, OverrideKind.FLOOR})
 _IMAGINED = {True: " (dry run: only imagined)", False: ""}
 _NO_OBJECTION = ("none", "running", "not known", "node quota")  # how rules begin that do not object
 
@@ -247,7 +248,9 @@ class Orders:
     def _effects(self, order: Override, latest: Mapping[str, Decision], now: datetime) -> tuple[Effect, ...]:
         policies = {policy.name: policy for policy in self._policies()}
         names = matched(order, latest.keys() | policies.keys())
-        histories = self._ledger.histories([policies[name] for name in names if name in policies], now)
+        # What was bought in years is read only for what buys: a freeze of everything must be quick.
+        buying = [policies[name] for name in names if name in policies] if order.kind in _BUYING else []
+        histories = self._ledger.histories(buying, now)
         others = tuple(other for other in self._ledger.overrides(now) if other.id != order.id)
         return tuple(
             _effect(
@@ -322,7 +325,7 @@ def _effect(
     supply = None if decision is None else decision.supply
     match order.kind:
         case OverrideKind.BUY:
-            missing = max(0, (order.workers or 0) - done_of_order(order.id, history.purchases))
+            missing = _lacking(order, name, history)
             says = f"buys {missing}"
             if policy is not None and missing > policy.limits.per_action:
                 says += f", in portions of {policy.limits.per_action}"
@@ -363,15 +366,21 @@ def _waits(
         yield "it has not been evaluated yet"
         return
     buys = order.kind is OverrideKind.BUY
-    own = tuple(p for p in history.purchases if (p.policy, p.cluster_id) == (policy.name, policy.cluster_id))
     for other in others:
         if buys and other.kind is OverrideKind.BUY and (not order.id or other.id < order.id):
-            lacking = (other.workers or 0) - done_of_order(other.id, own)
-            if lacking > 0:
+            lacking = _lacking(other, policy.name, history)
+            if lacking:
                 yield f"order {other.id} comes first and lacks {lacking} of {other.workers}"
     unknown = Gap(GapReason.NO_DATA, "not asked")
     facts = Facts(policy, now, (), unknown, history, (*others, order), endpoint="", credential="")
-    draft = Draft(decision.supply or unknown, own, (), missing=missing, add=missing, order=order if buys else None)
+    draft = Draft(
+        supply=decision.supply or unknown,
+        purchases=facts.own_purchases(),
+        wishes=(),
+        missing=missing,
+        add=missing,
+        order=order if buys else None,
+    )
     for rule in _RULES:
         verdict = rule(draft, facts).verdicts[-1]
         if verdict.reason is not None:
@@ -382,6 +391,12 @@ def _waits(
         if name == "capacity":
             yield f"the workers cannot be counted ({gap.reason}: {gap.detail})"
     yield from (verdict.says for verdict in decision.verdicts if _objects(verdict))
+
+
+def _lacking(order: Override, policy: str, history: History) -> int:
+    """Workers that an order to buy still lacks for one policy; a history holds purchases of others beside it."""
+    done = done_of_order(order.id, (purchase for purchase in history.purchases if purchase.policy == policy))
+    return max(0, (order.workers or 0) - done)
 
 
 def _objects(verdict: Verdict) -> bool:

@@ -52,6 +52,15 @@ def test_leases_of_the_first_schema_end_and_their_fences_go_on(url: str, engine:
         assert [(lease.cluster_id, lease.fence) for lease in ledger.holders()] == [("C1", 8), ("C2", 1)]
 
 
+def test_what_checks_read_before_it_was_kept_is_not_known(url: str, engine: Engine) -> None:
+    begin(engine, "0002")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO latest VALUES ('edge', '{}', '[]')"))
+    with closing(open_ledger(url, clock=lambda: NOW)) as ledger:
+        assert ledger.readings() == {}
+        assert ledger.override_history() == ()
+
+
 def test_an_upgrade_that_fails_leaves_the_database_as_it_was(url: str, engine: Engine) -> None:
     begin(engine, "0001")
     with engine.begin() as connection:

@@ -11,6 +11,7 @@ from autoscaler.ledger import NotFound
 from autoscaler.model import OverrideKind, PurchaseState
 from autoscaler.orders import progress
 from autoscaler.override import Asked, KeyReused, OrderRefused
+from autoscaler.policy import Budget
 from autoscaler.purchase import CannotSettle, TooEarly
 from tests.build import NOW, at, budget, capacity, cluster, gap, policy, purchase, workers
 from tests.counter import EDGE, OTHER, Counter
@@ -126,6 +127,16 @@ def test_a_budget_that_leaves_less_is_said() -> None:
     assert Desk(tight).waits(asked("buy", 3)) == (
         "only 2 of 3 now, because budget of 2 workers per 1d leaves 2, 0 are committed",
     )
+
+
+def test_what_one_policy_has_bought_for_an_order_is_not_another_ones() -> None:
+    shared = Budget(workers=50, per=timedelta(days=1), shared="team")
+    mine, other = (policy(name=name, cluster_id=name, budgets=(shared,)) for name in ("edge", "other"))
+    desk = Desk(mine, other)
+    first = desk.orders.place(asked("buy", 3, "*"), key="k")
+    desk.keep(purchase(1, "fulfilled", 3, of=other, order_id=first.override.id))
+    again = desk.orders.place(asked("buy", 3, "*"), key="k")
+    assert [(effect.policy, effect.workers) for effect in again.effects] == [("edge", 3), ("other", 0)]
 
 
 def test_a_buy_skips_the_cooldown_and_a_floor_does_not() -> None:

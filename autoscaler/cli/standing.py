@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,11 +53,12 @@ def status(watch: bool, as_json: bool) -> None:
             print_json(_as_json(_read(ledger), ledger.holders()))
             return
         _print(_read(ledger))
-        while watch:
-            time.sleep(_REFRESH_SECONDS)
-            now_stands = _read(ledger)
-            click.clear()
-            _print(now_stands)
+        with suppress(KeyboardInterrupt):  # which is how one ends it
+            while watch:
+                time.sleep(_REFRESH_SECONDS)
+                stands = _read(ledger)
+                click.clear()
+                _print(stands)
 
 
 def _read(ledger: "LedgerView") -> "Overview":

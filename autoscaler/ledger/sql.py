@@ -65,7 +65,7 @@ class SqlLedger:
         return assemble(policies, purchases, runs)
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
-        """The orders that hold at ``now``, by id."""
+        """The orders that hold at ``now``, by id: all that are recorded and not over, whatever clock they began by."""
         with self._database.reading() as connection:
             return override_rows.active(connection, now)
 
