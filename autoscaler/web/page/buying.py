@@ -15,6 +15,7 @@ from autoscaler.strategy import number
 from autoscaler.web.desk import Desk
 from autoscaler.web.page.frame import Before, Frame, Id, go
 from autoscaler.web.page.texts import Texts
+from autoscaler.web.page.typed import whole_number, wrongs
 from autoscaler.web.page.wording import Wording
 from autoscaler.web.problem import Refusal
 
@@ -116,19 +117,13 @@ def routes(frame: Frame, desk: Desk) -> APIRouter:
         try:
             do()
         except OrderRefused as refused:
-            return show(request, id, 422, said, texts("and").join(map(str, refused.problems)))
+            told = (f"{each.title}: {each.says}" for each in wrongs(refused.problems, texts))
+            return show(request, id, 422, said, texts("and").join(told))
         except CannotSettle as refused:
             return show(request, id, 409, said, str(refused))
         return go(f"/purchases/{id}?done=settled")
 
     return router
-
-
-def whole_number(text: str) -> int | None:
-    """The number that somebody typed; None: it is none. A minus is taken, so that it can be refused by name."""
-    text = text.strip()
-    digits = text.removeprefix("-")
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 9 else None
 
 
 def _lead(purchase: Purchase, texts: Texts) -> str:

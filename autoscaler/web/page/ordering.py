@@ -7,20 +7,18 @@ pressed twice it is one order.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 
-from autoscaler.duration import parse_duration
-from autoscaler.model import OverrideKind
 from autoscaler.orders import Preview
 from autoscaler.override import Asked, KeyReused, OrderProblem, OrderRefused
 from autoscaler.web.desk import Desk
-from autoscaler.web.page.buying import whole_number
 from autoscaler.web.page.frame import Before, Frame, Id, go
 from autoscaler.web.page.texts import Texts
+from autoscaler.web.page.typed import Given, wrongs
 from autoscaler.web.page.views import progress_of
 from autoscaler.web.page.wording import Wording
 from autoscaler.web.problem import Refusal
@@ -28,41 +26,6 @@ from autoscaler.web.problem import Refusal
 _PAGE = 50
 _USUAL_END = "2h"  # what stands in the form at first: long enough to look, and it ends by itself
 _LONGEST_KEY = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What stands in the form, as it was typed."""
-
-    kind: str = ""
-    workers: str = ""
-    policies: str = ""
-    end: str = ""
-    reason: str = ""
-
-    def read(self, author: str, now: datetime) -> tuple[Asked, tuple[OrderProblem, ...]]:
-        """What is asked for by it, and what of it cannot be read.
-
-        Where something cannot, something that can be stands for it, so that whoever judges the rest finds its problems.
-        """
-        problems = []
-        kind = self.kind
-        if kind not in {each.value for each in OverrideKind}:
-            problems.append(OrderProblem("kind", "is missing", "choose what to order"))
-            kind = OverrideKind.FREEZE
-        workers = None
-        if kind != OverrideKind.FREEZE:
-            workers = whole_number(self.workers)
-            if workers is None and self.workers.strip():
-                problems.append(OrderProblem("workers", "is not a whole number", "write it in digits"))
-                workers = 1
-        lasts, until = _end(self.end, now)
-        if lasts is None and until is None and self.end.strip():
-            mend = "write 2h, 08:00 or 2026-06-01T08:00Z"
-            problems.append(OrderProblem("end", "is neither a length nor an instant", mend))
-            lasts = timedelta(minutes=1)
-        policies = tuple(self.policies.replace(",", " ").split())
-        return Asked(OverrideKind(kind), policies, workers, author, self.reason, lasts, until), tuple(problems)
 
 
 def routes(frame: Frame, desk: Desk) -> APIRouter:
@@ -80,10 +43,7 @@ def routes(frame: Frame, desk: Desk) -> APIRouter:
             here="orders",
             status=status,
             given=given,
-            problems=[
-                {"field": each.field, "title": texts(f"order.field.{each.field}"), "says": f"{each.what}; {each.mend}"}
-                for each in problems
-            ],
+            problems=wrongs(problems, texts),
             names=sorted(standing.name for standing in desk.overview().policies),
             **{"preview": None, "confirmed": given} | values,
         )
@@ -177,30 +137,12 @@ def routes(frame: Frame, desk: Desk) -> APIRouter:
         try:
             orders.end(id, author, reason)
         except OrderRefused as refused:
-            says = texts("and").join(f"{each.what}; {each.mend}" for each in refused.problems)
-            return ending(request, id, 422, reason, says)
+            return ending(
+                request, id, 422, reason, texts("and").join(each.says for each in wrongs(refused.problems, texts))
+            )
         return go("/orders?done=ended")
 
     return router
-
-
-def _end(text: str, now: datetime) -> tuple[timedelta | None, datetime | None]:
-    """How long, or until when; (None, None): neither. A time of day is the next such time, in UTC."""
-    text = text.strip()
-    try:
-        return parse_duration(text), None
-    except ValueError:
-        pass
-    try:
-        at = time.fromisoformat(text.removesuffix("Z"))
-        today = datetime.combine(now.date(), at, UTC)
-        return None, today if today > now else today + timedelta(days=1)
-    except ValueError:
-        pass
-    try:
-        return None, datetime.fromisoformat(text)
-    except ValueError:
-        return None, None
 
 
 def _preview(preview: Preview, texts: Texts, words: Wording) -> dict[str, object]:

@@ -83,7 +83,7 @@ class Front:
 _ONLY: dict[str, Callable[[Row], bool]] = {
     "": lambda row: True,
     "person": lambda row: row.needy,
-    "buying": lambda row: row.look == "buys" or row.in_flight not in ("0", "–"),
+    "buying": lambda row: row.look == "buys" or (row.gauge is not None and row.gauge[1] > 0),
     "ordered": lambda row: bool(row.overrides),
 }
 

@@ -74,8 +74,7 @@ async function refresh() {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (mine.signal.aborted) return;
     const focused = document.activeElement;
-    become(main, page.getElementById("main"));
-    become(fresh, page.getElementById("fresh"));
+    become(document.body, page.body);
     document.title = page.title;
     // What was moved, or is gone, has lost the focus; whoever works by keyboard must not begin at the top again.
     if (focused !== document.activeElement) (focused.isConnected ? focused : main).focus({ preventScroll: true });
