@@ -31,6 +31,7 @@ from autoscaler.model import (
     Worker,
 )
 from autoscaler.policy import Policy, Schedule
+from autoscaler.restoral import strangers
 from autoscaler.threads import Threads
 
 log = structlog.get_logger(__name__)
@@ -241,8 +242,7 @@ class Controller:
         inventory = self._cloud.inventory(cluster_id)
         if isinstance(inventory, Gap):
             return inventory
-        running = any(task.state is TaskState.RUNNING for task in inventory.tasks)
-        own = self._ledger.own_tasks(cluster_id) if running else frozenset()
+        own = self._ledger.own_tasks(cluster_id) if inventory.tasks else frozenset()
         return _Look(inventory, self._ledger.record_look(inventory), own)
 
     def _capacity(
@@ -324,6 +324,7 @@ def capacity_of(
         ),
         counted=counted,
         alone=alone,
+        strangers=strangers(policy, history.restoral, inventory.at, inventory.tasks, own_tasks, workers),
     )
 
 

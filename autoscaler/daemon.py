@@ -19,7 +19,7 @@ from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from autoscaler.ledger import LedgerError
+from autoscaler.ledger import LedgerError, MarkName
 from autoscaler.metrics import Dropped
 from autoscaler.model import Override
 from autoscaler.policy import Policy
@@ -59,10 +59,10 @@ class Daemon:
         self._slots: dict[Slot, tuple[Policy, ...]] = {}
         self._unevaluated: set[str] = set()
         self._orders: dict[int, Override] = {}  # in force when last looked
-        self._orders_unread = False
         self._woken = Threads("woken")
         self._loaded: int | None = None
         self._beat_at: float | None = None
+        self._failing: dict[str, str] = {}  # by job: what kept its last run from the ledger
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._reload = threading.Event()
@@ -101,11 +101,13 @@ class Daemon:
         if errors and not self._slots:
             raise NoPolicies("no policy can be used:\n" + "\n".join(f"  {problem}" for problem in errors))
         live = self._parts.live()
-        if live and not begin and self._parts.ledger.empty():
-            raise EmptyLedger(
-                f"the ledger is empty and {live[0]} is live. If it was lost, restore it: it knows what was bought. "
-                "If it is new, say so once: autoscaler run --init"
-            )
+        if live and self._parts.ledger.empty():
+            if not begin:
+                raise EmptyLedger(
+                    f"the ledger is empty and {live[0]} is live. If it was lost, restore it: it knows what was bought. "
+                    "If it is new, say so once: autoscaler run --init"
+                )
+            self._parts.ledger.mark(MarkName.BEGUN, self._parts.clock(), "run --init")
         for concern in self._parts.ledger.concerns():
             log.warning("ledger.concern", concern=concern)
         self._parts.metrics.purchases_changed(self._parts.ledger.purchases(limit=None))
@@ -160,12 +162,12 @@ class Daemon:
         return sum(p.name in self._unevaluated and p.cluster_id in held for p in self._all())
 
     def ledger_problem(self) -> str | None:
-        """What is wrong with the ledger, or None."""
+        """What is wrong with the ledger, or None: it can be read now, and no job's last run failed for it."""
         try:
             self._parts.ledger.empty()
         except LedgerError as error:
             return str(error)
-        return None
+        return next(iter(list(self._failing.values())), None)
 
     def _all(self) -> list[Policy]:
         return [policy for policies in self._slots.values() for policy in policies]
@@ -193,6 +195,7 @@ class Daemon:
         # Only what changed is touched: adding a job anew would start its interval again.
         for slot in before.keys() - slots.keys():
             self._scheduler.remove_job(_job_id(slot))
+            self._failing.pop(_job_id(slot), None)
         for slot in slots.keys() - before.keys():
             self._scheduler.add_job(
                 self._evaluate,
@@ -210,9 +213,9 @@ class Daemon:
         self._scheduler.add_job(job, IntervalTrigger(seconds=every.total_seconds(), timezone=UTC), id=name)
 
     def _evaluate(self, slot: Slot) -> None:
-        self._evaluate_held(self._slots.get(slot, ()))
+        self._evaluate_held(_job_id(slot), self._slots.get(slot, ()))
 
-    def _evaluate_held(self, asked: Sequence[Policy]) -> None:
+    def _evaluate_held(self, job: str, asked: Sequence[Policy]) -> None:
         held = self._parts.leases.held()
         policies = [policy for policy in asked if policy.cluster_id in held]
         if not policies or self._stopping.is_set():
@@ -221,8 +224,9 @@ class Daemon:
             self._parts.controller.evaluate(policies, self._parts.clock())
         except Exception as error:
             if not self._stopping.is_set():
-                log.error("evaluations.failed", policies=len(policies), error=str(error), kind=type(error).__name__)
+                self._failed(job, "evaluations.failed", error, policies=len(policies))
             return
+        self._failing.pop(job, None)
         # In place: a reload may be putting another set there.
         self._unevaluated.difference_update(policy.name for policy in policies)
 
@@ -231,18 +235,17 @@ class Daemon:
         try:
             in_force = {order.id: order for order in self._parts.ledger.overrides(self._parts.clock())}
         except Exception as error:
-            if not self._orders_unread:
-                log.error("orders.unread", error=str(error), kind=type(error).__name__)
-            self._orders_unread = True
+            if "orders" not in self._failing:  # once, not each second
+                self._failed("orders", "orders.unread", error)
             return
-        self._orders_unread = False
+        self._failing.pop("orders", None)
         before, self._orders = self._orders, in_force
         changed = [(before | in_force)[id] for id in before.keys() ^ in_force.keys()]
         policies = [policy for policy in self._all() if any(order.names(policy.name) for order in changed)]
         if policies:
             log.info("orders.changed", orders=sorted(order.id for order in changed), policies=len(policies))
             # In a thread of its own: the next order is not to wait for a cloud that is slow now.
-            self._woken.submit(self._evaluate_held, policies)
+            self._woken.submit(self._evaluate_held, "woken", policies)
 
     def _heartbeat(self) -> None:
         self._beat_at = time.monotonic()
@@ -250,12 +253,16 @@ class Daemon:
 
     def _renew(self) -> None:
         try:
+            restoral = self._parts.ledger.take_up(self._parts.clock())
+            if restoral is not None:
+                log.warning("ledger.restored", copied_at=str(restoral.copied_at))
             # Clusters whose policies are gone too, while something bought there is not settled.
             unsettled = {purchase.cluster_id for purchase in self._parts.ledger.unsettled()}
             asked = unsettled | {policy.cluster_id for policy in self._all()}
             self._parts.leases.renew(asked, keep=self._parts.purchasing.sending())
+            self._failing.pop("leases", None)
         except Exception as error:
-            log.error("leases.failed", error=str(error), kind=type(error).__name__)
+            self._failed("leases", "leases.failed", error)
         held = self._parts.leases.held()
         for policy in self._all():
             if policy.cluster_id not in held:
@@ -266,8 +273,13 @@ class Daemon:
             self._parts.purchasing.settle_all(self._parts.clock())
             # Those of other replicas too: the figures are of the ledger, not of this process.
             self._parts.metrics.purchases_changed(self._parts.ledger.purchases(limit=RECENT_PURCHASES))
+            self._failing.pop("settle", None)
         except Exception as error:
-            log.error("settling.failed", error=str(error), kind=type(error).__name__)
+            self._failed("settle", "settling.failed", error)
+
+    def _failed(self, job: str, event: str, error: Exception, **more: int) -> None:
+        log.error(event, error=str(error), kind=type(error).__name__, **more)
+        self._failing[job] = str(error) if isinstance(error, LedgerError) else f"{type(error).__name__}: {error}"
 
     def _prune(self) -> None:
         try:

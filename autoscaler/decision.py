@@ -4,7 +4,7 @@
 line, the first line of ``explain``, the API's field and the page's text.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from fractions import Fraction
 from math import ceil
@@ -85,6 +85,24 @@ def withheld(evaluation: Evaluation, reason: Reason, why: str) -> Evaluation:
         sentence=f"{verb}: {why}; otherwise: {evaluation.decision.sentence}",
     )
     return replace(evaluation, decision=decision)
+
+
+def differences(evaluation: Evaluation) -> tuple[str, ...]:
+    """The fields of a stored decision that come out otherwise when it is decided again from its facts.
+
+    Where the rules wanted to buy and the purchase could not be reserved, it is their decision that is replayed.
+    """
+    stored, again = evaluation.decision, decide(evaluation.facts)
+    if stored.reason in (Reason.RACED, Reason.NO_PASSWORD) and stored.sentence.endswith(again.sentence):
+        again = replace(
+            again,
+            outcome=stored.outcome,
+            reason=stored.reason,
+            add=stored.add,
+            order_id=stored.order_id,
+            sentence=stored.sentence,
+        )
+    return tuple(f.name for f in fields(Decision) if getattr(stored, f.name) != getattr(again, f.name))
 
 
 def next_runs(policy: Policy, runs: tuple[Run, ...], demand: Fraction | None, now: datetime) -> tuple[Run, ...]:
@@ -181,4 +199,15 @@ def _notes(draft: Draft, main: str) -> str:
     return "".join(f"; {note}" for note in notes)
 
 
-__all__ = ["Decision", "Evaluation", "Facts", "Reason", "Supply", "Verdict", "decide", "next_runs", "withheld"]
+__all__ = [
+    "Decision",
+    "Evaluation",
+    "Facts",
+    "Reason",
+    "Supply",
+    "Verdict",
+    "decide",
+    "differences",
+    "next_runs",
+    "withheld",
+]

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     BUDGET = "budget"
     PURCHASE_OPEN = "purchase_open"
     PURCHASE_UNKNOWN = "purchase_unknown"
+    RESTORED = "restored"
     CLUSTER_BUSY = "cluster_busy"
     CLUSTER_UNHEALTHY = "cluster_unhealthy"
     FOREIGN_SCALE_OUT = "foreign_scale_out"
@@ -60,6 +61,7 @@ _BLOCKS = frozenset(
         Reason.BUDGET,
         Reason.PURCHASE_OPEN,
         Reason.PURCHASE_UNKNOWN,
+        Reason.RESTORED,
         Reason.NOT_EDGE,
         Reason.QUOTA,
         Reason.REFUSED_POLICY,

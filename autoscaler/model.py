@@ -189,6 +189,14 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
+class Stranger:
+    """A scale-out or a worker that no purchase in the ledger claims."""
+
+    name: str  # "task T-1", "worker i-1"
+    began_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Capacity:
     """What a decision knows of a cluster's workers."""
 
@@ -199,6 +207,7 @@ class Capacity:
     foreign_tasks: tuple[str, ...] = ()  # running scale-outs that the ledger does not know
     counted: Reading | None = None  # what capacity.query says; None: the policy has none
     alone: bool = True  # False: another policy shares cluster and instance type, so the list cannot tell them apart
+    strangers: tuple[Stranger, ...] = ()  # looked for only where the ledger was restored; see restoral.py
 
 
 # --- purchases ---
@@ -357,9 +366,19 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Restoral:
+    """The ledger was last put into use without rows that one before it may have had."""
+
+    at: datetime
+    copied_at: datetime | None = None  # when the copy was made that it was restored from, if the copy says so
+    begun: bool = False  # it is no copy: a person began it empty for live policies
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What the ledger knows that a decision of one policy rests on."""
 
     purchases: tuple[Purchase, ...] = ()  # of the policy, its cluster and its shared budgets, oldest first
     runs: tuple[Run, ...] = ()  # oldest first, reaching back beyond the stabilization window
     gone: Purchase | None = None  # newest purchase anywhere that this cloud refused as "gone", if nothing ended that
+    restoral: Restoral | None = None  # None: the ledger lacks nothing, or a person has reviewed it since

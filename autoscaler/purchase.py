@@ -147,6 +147,15 @@ def abandoned(purchase: Purchase, now: datetime) -> Purchase:
             return purchase
 
 
+def copied(purchase: Purchase) -> Purchase:
+    """It stands in a copy of the ledger: where it was about to be sent, nobody knows whether it was sent since."""
+    if purchase.state is not PurchaseState.INTENDED or purchase.imagined:
+        return purchase
+    return replace(
+        purchase, state=PurchaseState.UNKNOWN, message="the ledger is a copy made as it was about to be sent"
+    )
+
+
 def cancelled(purchase: Purchase, now: datetime, why: str) -> Purchase:
     """An intended purchase that will not be sent after all."""
     if purchase.state is not PurchaseState.INTENDED:
@@ -213,7 +222,12 @@ def retried(purchase: Purchase, now: datetime) -> Purchase:
 
 def quiet_at(purchase: Purchase) -> datetime:
     """The first instant at which absence of evidence may be taken for "not bought", by a person."""
-    return purchase.signed_at + SIGNATURE_LIFETIME + timedelta(minutes=purchase.terms.timeout_mins) + QUIET_MARGIN
+    return purchase.signed_at + quiet_period(purchase.terms.timeout_mins)
+
+
+def quiet_period(timeout_mins: int) -> timedelta:
+    """How long after it was signed a purchase may still be carried out, or its workers be on their way."""
+    return SIGNATURE_LIFETIME + timedelta(minutes=timeout_mins) + QUIET_MARGIN
 
 
 def _adopt(purchase: Purchase, evidence: Evidence, now: datetime) -> Purchase:

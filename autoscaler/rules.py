@@ -15,6 +15,7 @@ from autoscaler.facts import Draft, Facts, Reason
 from autoscaler.model import Gap, GapReason, OverrideKind, Purchase, PurchaseState, RefusalClass, Run
 from autoscaler.policy import Policy, Schedule
 from autoscaler.purchase import NOTHING_BOUGHT, UNRESOLVED, done_of_order, terms
+from autoscaler.restoral import forgotten
 from autoscaler.strategy import Wish, next_opening_at, number, open_windows
 from autoscaler.supply import dropped_out
 
@@ -202,11 +203,14 @@ def _budget_says(left: Room) -> str:
 
 
 def purchase_open(draft: Draft, facts: Facts) -> Draft:
-    """No new purchase in a cluster while one is intended, being sent, or of unknown outcome."""
+    """No new purchase in a cluster while one is intended, being sent, of unknown outcome, or unknown altogether."""
     cluster = facts.policy.cluster_id
     unresolved = [p for p in facts.history.purchases if p.cluster_id == cluster and p.state in UNRESOLVED]
     if not unresolved:
-        return draft.says("purchase_open", "none")
+        lacking = forgotten(facts, draft.order)
+        if lacking is None:
+            return draft.says("purchase_open", "none")
+        return draft.objects("purchase_open", Reason.RESTORED, lacking.says, [lacking.until])
     for purchase in unresolved:
         if purchase.state is PurchaseState.UNKNOWN:
             text = f"the outcome of purchase {purchase.id} ({purchase.asked} workers) is unknown"

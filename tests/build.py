@@ -23,6 +23,7 @@ from autoscaler.model import (
     Purchase,
     PurchaseState,
     Reading,
+    Restoral,
     Run,
     Task,
     TaskState,
@@ -267,8 +268,13 @@ def run(wanted: Number | None, first: datetime, last: datetime, of: Policy | Non
     return Run(version, amount, first, last, n=int((last - first) / timedelta(seconds=30)) + 1)
 
 
-def history(*purchases: Purchase, runs: Iterable[Run] = (), gone: Purchase | None = None) -> History:
-    return History(purchases, tuple(runs), gone)
+def history(
+    *purchases: Purchase,
+    runs: Iterable[Run] = (),
+    gone: Purchase | None = None,
+    restoral: Restoral | None = None,
+) -> History:
+    return History(purchases, tuple(runs), gone, restoral)
 
 
 def facts(policy_: Policy | None = None, load: Number | None = None, **overrides: Any) -> Facts:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent / "autoscaler"
 LAYERS = {
     "core": {
         *("model", "duration", "months", "promql", "policy", "strategy"),
-        *("purchase", "budget", "supply", "facts", "rules", "decision", "replay", "override"),
+        *("purchase", "budget", "supply", "facts", "restoral", "rules", "decision", "override"),
     },
     "prometheus": {"prometheus"},
     "cloud": {"cloud", "signing", "credentials"},
@@ -27,7 +27,7 @@ LAYERS = {
     "clock": {"clock"},
     "secret": {"secret"},
     "shell": {"controller", "purchasing", "settling", "leases", "catalog", "threads"},
-    "oncall": {"orders", "overview"},
+    "oncall": {"effects", "orders", "overview"},
     "simulation": {"simulation"},
     "sandbox": {"sandbox"},
     "settings": {"settings", "setting_values"},

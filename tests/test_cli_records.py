@@ -16,7 +16,7 @@ from autoscaler.cli import main
 from autoscaler.decision import Evaluation, decide, withheld
 from autoscaler.facts import Reason
 from autoscaler.ledger import SqlLedger, open_ledger
-from autoscaler.model import Arrival, Inventory, OverrideKind, Purchase, PurchaseState, RefusalClass
+from autoscaler.model import Arrival, Inventory, OverrideKind, Purchase, PurchaseState, RefusalClass, Restoral
 from autoscaler.policy import Policy
 from tests.build import (
     NOW,
@@ -174,6 +174,14 @@ def test_status_begins_with_what_needs_a_person(ledger: SqlLedger, run: Run) -> 
         ("edge-b", "unknown_purchase"),
         ("edge-c", "refused"),
     ]
+
+
+def test_status_tells_of_a_restored_ledger_where_it_holds_something_back(ledger: SqlLedger, run: Run) -> None:
+    evaluate(ledger, load=9999, history=history(restoral=Restoral(NOW)))
+    evaluate(ledger, OTHER, history=history(restoral=Restoral(NOW)))
+    assert [
+        (each["policy"], "restored at" in each["says"]) for each in content(run("status", "--json"))["attention"]
+    ] == [("edge", True)]
 
 
 def test_status_shows_open_purchases_overrides_and_who_is_at_work(ledger: SqlLedger, run: Run) -> None:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from autoscaler.controller import Controller, Reader, questions
 from autoscaler.decision import Evaluation
 from autoscaler.facts import Reason
-from autoscaler.ledger import LedgerUnavailable, MemoryLedger
+from autoscaler.ledger import LedgerUnavailable, MarkName, MemoryLedger
 from autoscaler.model import Capacity, GapReason, History, Outcome, OverrideKind, Purchase, Reading
 from autoscaler.policy import CapacityQuery, Policy
 from tests.build import NOW, arrivals, at, gap, per_worker, policy, purchase, schedule, setpoint, task
@@ -221,6 +221,16 @@ def test_a_running_scale_out_that_the_ledger_does_not_know_is_foreign() -> None:
     capacity = desk.capacity()
     assert capacity.foreign_tasks == ("T-theirs",)
     assert capacity.tasks == ("T-ours", "T-theirs", "T-over")
+
+
+def test_what_a_restored_ledger_does_not_know_is_looked_for() -> None:
+    desk = Desk()
+    desk.cloud.nodes["C1"] = [*nodes(3), node("young", ready=False, created_at=at(minutes=-9))]
+    desk.cloud.tasks["C1"] = [task("T-9", "success", created_at=at(minutes=-9))]
+    assert desk.capacity().strangers == ()
+    desk.memory.mark(MarkName.RESTORED, at(minutes=-5), "dump of 03:00", "ana")
+    desk.clock.advance(seconds=30)
+    assert [stranger.name for stranger in desk.capacity().strangers] == ["task T-9", "worker young"]
 
 
 # --- what comes of it ---

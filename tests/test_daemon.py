@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from autoscaler.clock import utc_now
 from autoscaler.daemon import Daemon, EmptyLedger, NoPolicies
 from autoscaler.facts import Reason
-from autoscaler.ledger import LedgerUnavailable, MemoryLedger
+from autoscaler.ledger import LedgerUnavailable, MarkName, MemoryLedger
 from autoscaler.model import Override, OverrideKind, PurchaseState
 from autoscaler.sandbox import TEST_CREDENTIALS, Late, ReplayedPrometheus, SandboxCloud
 from autoscaler.settings import load_settings
@@ -165,6 +165,34 @@ def test_an_empty_ledger_and_a_live_policy_need_a_word(house: House) -> None:
     house.policy(name="live", dry_run="false")
     with pytest.raises(EmptyLedger, match=r"the ledger is empty and live is live.*autoscaler run --init"):
         house.start(begin=False)
+
+
+def test_a_ledger_that_is_begun_by_a_persons_word_is_marked(house: House) -> None:
+    house.policy(dry_run="false")
+    house.start(begin=True)
+    assert [mark.name for mark in house.memory.marks()] == [MarkName.BEGUN]
+
+
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+def test_one_that_is_not_begun_by_it_is_not(house: House, dry_run: str) -> None:
+    if dry_run == "false":
+        keep(house, "fulfilled", "C1")
+    house.policy(dry_run=dry_run)
+    house.start(begin=True)
+    assert house.memory.marks() == ()
+
+
+def test_a_copy_is_restored_by_being_worked_on_and_that_is_told_of_once(house: House, logs: Log) -> None:
+    house.memory.mark(MarkName.BACKUP, utc_now() - timedelta(days=1), "autoscaler ledger backup")
+    house.policy(minimum=4, dry_run="false")
+    keep(house, "fulfilled", "C2")
+    house.start(begin=False)
+    house.daemon._renew()
+    assert [mark.name for mark in house.memory.marks()] == [MarkName.BACKUP, MarkName.RESTORED]
+    assert len(events(logs, "ledger.restored")) == 1
+    house.first_round()
+    assert house.memory.latest()["edge"].reason is Reason.RESTORED
+    assert house.sandbox.orders == []
 
 
 def test_an_empty_ledger_is_nothing_to_a_dry_run(house: House) -> None:
@@ -341,6 +369,33 @@ def test_a_ledger_that_does_not_answer_is_told_of(house: House) -> None:
     assert house.daemon.ledger_problem() is None
     house.ledger.fail("empty", LOST)
     assert house.daemon.ledger_problem() == str(LOST)
+
+
+@pytest.mark.parametrize(
+    ("method", "job"), [("take_up", "_renew"), ("unsettled", "_settle")], ids=["leases", "settling"]
+)
+def test_a_job_that_failed_for_the_ledger_is_told_of_until_it_succeeds(house: House, method: str, job: str) -> None:
+    house.policy()
+    house.daemon._load()
+    run = getattr(house.daemon, job)
+    house.ledger.fail(method, LOST)
+    run()
+    assert house.daemon.ledger_problem() == str(LOST)
+    run()
+    assert house.daemon.ledger_problem() is None
+
+
+def test_so_is_an_evaluation_until_its_slot_is_gone(house: House) -> None:
+    house.policy()
+    house.daemon._load()
+    house.daemon._renew()
+    (slot,) = house.daemon._slots
+    house.ledger.fail("histories", LOST)
+    house.daemon._evaluate(slot)
+    assert house.daemon.ledger_problem() == str(LOST)
+    (house.folder / "edge.yaml").unlink()
+    house.daemon._load()
+    assert house.daemon.ledger_problem() is None
 
 
 def test_a_cluster_that_is_lost_is_shown_no_longer(house: House) -> None:

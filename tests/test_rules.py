@@ -7,7 +7,7 @@ import pytest
 
 from autoscaler.decision import decide
 from autoscaler.facts import Facts, Reason
-from autoscaler.model import Purchase, RefusalClass, Run
+from autoscaler.model import Purchase, RefusalClass, Restoral, Run
 from tests import test_decision
 from tests.build import (
     NOW,
@@ -314,6 +314,10 @@ CLOUD: dict[str, Row] = {
     "a purchase being sent blocks the next": (
         lacking(4, purchase(1, "sending", asked=1)),
         "blocked purchase_open 0",
+    ),
+    "a ledger that was just restored may lack a purchase": (
+        lacking(3, history=history(restoral=Restoral(NOW))),
+        "blocked restored 0",
     ),
     "a purchase of unknown outcome blocks the next": (  # case 23
         lacking(4, purchase(1, "unknown", asked=1)),

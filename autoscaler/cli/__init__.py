@@ -3,6 +3,7 @@
 import click
 
 from autoscaler import __version__
+from autoscaler.cli.ledger import ledger
 from autoscaler.cli.orders import buy, override
 from autoscaler.cli.policies import check, explain
 from autoscaler.cli.purchases import purchases
@@ -30,5 +31,5 @@ def main() -> None:
     """
 
 
-for command in (run, demo, check, explain, status, decisions, purchases, override, buy):
+for command in (run, demo, check, explain, status, decisions, purchases, override, buy, ledger):
     main.add_command(command)

@@ -28,9 +28,10 @@ from autoscaler.model import OverrideKind
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from autoscaler.effects import Effect
     from autoscaler.ledger import Ledger
     from autoscaler.model import Override
-    from autoscaler.orders import Effect, Orders, Placed, Preview, Progress
+    from autoscaler.orders import Orders, Placed, Preview, Progress
     from autoscaler.policy import Policy
 
 Command = Callable[..., Any]

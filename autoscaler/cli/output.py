@@ -59,6 +59,11 @@ def print_json(content: Mapping[str, Any]) -> None:
     click.echo(json.dumps({"v": 1, **content}, default=_as_json, indent=2, ensure_ascii=False))
 
 
+def json_line(content: Mapping[str, Any]) -> str:
+    """An object on one line, in the first version of its form."""
+    return json.dumps({"v": 1, **content}, default=_as_json, ensure_ascii=False)
+
+
 def as_object(value: object) -> dict[str, Any]:
     """A dataclass as a JSON object: its fields, and what it computes from them as properties."""
     named = [field.name for field in fields(value)]  # type: ignore[arg-type]  # the caller has a dataclass

@@ -236,7 +236,7 @@ def _explain_now(named: str, as_json: bool) -> None:
 def _replay(decision_id: int, as_json: bool) -> None:
     from autoscaler.cli.explanation import print_explanation
     from autoscaler.cli.records import ledger_view
-    from autoscaler.replay import differences
+    from autoscaler.decision import differences
 
     with ledger_view() as ledger:
         evaluation = ledger.evaluation(decision_id)

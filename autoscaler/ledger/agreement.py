@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from datetime import datetime, timedelta
 
 from autoscaler.decision import Decision
+from autoscaler.ledger.records import Mark, MarkName
 from autoscaler.model import (
     Arrival,
     History,
@@ -18,6 +19,7 @@ from autoscaler.model import (
     Purchase,
     PurchaseState,
     RefusalClass,
+    Restoral,
     Run,
 )
 from autoscaler.policy import Policy
@@ -56,6 +58,8 @@ FATE = (
 )
 """The fields of a purchase that change after its reservation, besides its arrivals."""
 
+FOUND_A_COPY = "it bears the mark of a copy and is in use"
+
 _FIXED = tuple(field.name for field in fields(Purchase) if field.name not in (*FATE, "arrivals"))
 
 
@@ -65,7 +69,10 @@ def shared_budgets(policies: Iterable[Policy]) -> frozenset[str]:
 
 
 def assemble(
-    policies: Sequence[Policy], purchases: Iterable[Purchase], runs: Mapping[tuple[str, str], tuple[Run, ...]]
+    policies: Sequence[Policy],
+    purchases: Iterable[Purchase],
+    runs: Mapping[tuple[str, str], tuple[Run, ...]],
+    restoral: Restoral | None,
 ) -> dict[str, History]:
     """The history of each policy by name, out of purchases (oldest first) that may be more than it needs.
 
@@ -112,6 +119,7 @@ def assemble(
             purchases=tuple(by_id[key] for key in sorted(by_id)),
             runs=runs.get((policy.name, policy.cluster_id), ()),
             gone=gone,
+            restoral=restoral,
         )
 
     return {policy.name: history(policy) for policy in policies}
@@ -127,10 +135,39 @@ def is_news(previous: Decision | None, decision: Decision) -> bool:
     )
 
 
-def why_not_send(purchase: Purchase, *, leased: bool, overrides: Iterable[Override], now: datetime) -> str | None:
+def is_copy(marks: Sequence[Mark]) -> bool:
+    """Whether a ledger with these marks, oldest first, is a copy that nobody has put into use yet."""
+    return bool(marks) and marks[-1].name is MarkName.BACKUP
+
+
+def restoral_of(marks: Sequence[Mark], now: datetime) -> Restoral | None:
+    """What a ledger's marks, oldest first, say that it may have forgotten.
+
+    A copy that nobody has put into use yet is taken to be put into use ``now``.
+    """
+    last = marks[-1] if marks else None
+    copied_at = None
+    if last is not None and last.name is MarkName.RESTORED and len(marks) > 1 and marks[-2].name is MarkName.BACKUP:
+        copied_at = marks[-2].at
+    match last:
+        case Mark(name=MarkName.BEGUN, at=at):
+            return Restoral(at, begun=True)
+        case Mark(name=MarkName.RESTORED, at=at):
+            return Restoral(at, copied_at)
+        case Mark(name=MarkName.BACKUP, at=at):
+            return Restoral(now, at)
+        case _:
+            return None
+
+
+def why_not_send(
+    purchase: Purchase, *, leased: bool, overrides: Iterable[Override], restoral: Restoral | None, now: datetime
+) -> str | None:
     """One clause saying what forbids sending an intended purchase; None: it may be sent. ``overrides`` are active."""
     if not leased:
         return "the lease of its cluster is not held by this daemon"
+    if restoral is not None and restoral.at > purchase.reserved_at:
+        return "the ledger was restored after it was reserved"
     for order in overrides:
         if order.kind is OverrideKind.FREEZE and order.names(purchase.policy):
             return f"frozen by {order.author}: {order.reason}"

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from autoscaler.ledger.errors import LedgerError, LedgerMissing, LedgerUnavailable
+from autoscaler.ledger.file import LedgerFile
 from autoscaler.ledger.postgres import ask, concerns, refusal
 from autoscaler.purchase import Raced
 
@@ -48,12 +49,15 @@ _LOST_RACE_SQLITE = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_
 _CHECK = "see that the database answers and that AUTOSCALER_LEDGER names it"
 _MENDS = (
     ("unable to open", "see that its folder exists and that this user may write there, or set AUTOSCALER_LEDGER"),
-    ("readonly", "let this user write the file and its folder"),
+    ("readonly", "let this user write the file, its -wal and -shm, and its folder"),
     ("locked", "another process is holding a write open: find and end it"),
     ("full", "free some space on its disk"),
     ("no space left", "free some space on its disk"),
     ("not a database", "the file is something else or damaged: put a backup in its place"),
     ("malformed", "the file is damaged: put a backup in its place"),
+    ("disk i/o error", "its disk fails: see what the system's log says of it"),
+    ("no such table", "the file holds no ledger any more: put a backup in its place"),
+    ('relation "', "the database holds no ledger any more: restore it, and say `autoscaler ledger restored`"),
     ("no module named", "install the extra: pip install 'autoscaler[postgres]'"),
     ("password", "see that AUTOSCALER_LEDGER holds the user's password"),
     ('database "', "create it (createdb), and see that the user in AUTOSCALER_LEDGER may connect to it"),
@@ -81,11 +85,13 @@ class Database:
         self._shown = address.set(username=None, password=None, query={}).render_as_string()
         self._secrets = _secrets(address)
         self._clock = clock
+        self._file = LedgerFile()
         with self._translated():
             if self.is_sqlite:
                 address = _existing(address) if read_only else address
                 engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
                 event.listen(engine, "connect", _forbid_writes if read_only else _prepare_sqlite)
+                event.listen(engine, "connect", lambda connection, _: self._file.opened(connection))
                 event.listen(engine, "begin", _begin_sqlite)
                 self._reader = engine
                 self._writer = engine.execution_options(ledger_writes=True)
@@ -102,8 +108,10 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees the database as it is at its first query."""
-        with self._translated(), self._reader.connect() as connection, connection.begin():
-            yield connection
+        with self._translated():
+            self._file.require()
+            with self._reader.connect() as connection, connection.begin():
+                yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -111,10 +119,13 @@ class Database:
 
         Raced if a unique key was taken; LedgerUnavailable also if a commit was not confirmed.
         """
-        with self._translated(), self._writer.connect() as connection, connection.begin():
-            if not self.is_sqlite:
-                connection.exec_driver_sql(_ALONE)
-            yield connection
+        with self._translated():
+            self._file.require()
+            with self._writer.connect() as connection, connection.begin():
+                if not self.is_sqlite:
+                    connection.exec_driver_sql(_ALONE)
+                yield connection
+            self._file.require()  # else it may have been committed to a file that nobody will find again
 
     def now(self, connection: Connection) -> datetime:
         """The time by the database's clock, which is the one that rules leases."""
@@ -122,6 +133,11 @@ class Database:
             return self._clock()
         now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return now.astimezone(UTC)
+
+    @property
+    def file(self) -> Path:
+        """The file that a ledger in SQLite is kept in, once a connection was made to it."""
+        return self._file.path
 
     def concerns(self) -> tuple[str, ...]:
         """What is doubtful about the way the database keeps what it has confirmed; one clause each."""
@@ -167,6 +183,9 @@ class Database:
                 raise Raced("another writer was first") from error
             if isinstance(error, IntegrityError):
                 raise LedgerError(f"the ledger refuses the row: {self._said(error.orig)}") from error
+            if self.is_sqlite:
+                # A connection that was opened while the file could not be written stays so; the next one is a new one.
+                self._writer.dispose()
             # Without its cause, here and below: what the driver said is in the message, and only there is it censored.
             raise self._unavailable(error.orig) from None
         except (SQLAlchemyError, ImportError) as error:
@@ -182,6 +201,19 @@ class Database:
         for secret in self._secrets:
             said = said.replace(secret, "***")
         return said
+
+
+def address_of_file(path: Path) -> str:
+    """The address of a ledger in this file, whatever signs its name is made of."""
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string()
+
+
+def address_without_secrets(url: str) -> str:
+    """The address of a PostgreSQL database as its own programs take it, without passwords. LedgerUnavailable."""
+    address = _parsed(url)
+    kept = {name: value for name, value in address.query.items() if "password" not in name.lower()}
+    plain = address.set(drivername=address.get_backend_name(), password=None, query=kept)
+    return plain.render_as_string().replace(":***@", "@")
 
 
 def _secrets(address: URL) -> tuple[str, ...]:

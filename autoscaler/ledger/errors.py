@@ -25,5 +25,9 @@ class LedgerMissing(LedgerUnavailable):
     """There is no ledger yet where one was to be looked at; whoever only looks does not begin one."""
 
 
+class LedgerOutdated(LedgerUnavailable):
+    """The database was written by an older program, and nobody has brought it up to date yet."""
+
+
 class LedgerTooNew(LedgerError):
     """The database was written by a newer program, whose rows this one might misread."""

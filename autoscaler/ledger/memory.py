@@ -7,19 +7,22 @@ from threading import RLock
 
 from autoscaler.decision import Decision, Evaluation, next_runs
 from autoscaler.ledger.agreement import (
+    FOUND_A_COPY,
     KEYS_KEPT,
     LATE,
     SAMPLES_KEPT,
     assemble,
     changed,
     in_order,
+    is_copy,
     is_news,
     is_stale,
     minute,
+    restoral_of,
     why_not_send,
 )
 from autoscaler.ledger.errors import NotFound
-from autoscaler.ledger.records import Lease, PurchaseEvent, Sample, StoredDecision
+from autoscaler.ledger.records import Lease, Mark, MarkName, PurchaseEvent, Sample, StoredDecision
 from autoscaler.ledger.shares import Grant, Replica, dealt, fingerprint
 from autoscaler.ledger.sightings import Sighting, merge
 from autoscaler.model import (
@@ -31,13 +34,14 @@ from autoscaler.model import (
     PaidWorker,
     Purchase,
     PurchaseState,
+    Restoral,
     Run,
     Terms,
     Worker,
 )
 from autoscaler.override import KeyReused, OrderKey
 from autoscaler.policy import Policy
-from autoscaler.purchase import OPEN, UNRESOLVED, Raced
+from autoscaler.purchase import OPEN, UNRESOLVED, Raced, copied
 
 
 class MemoryLedger:
@@ -57,13 +61,14 @@ class MemoryLedger:
         self._samples: dict[tuple[str, datetime], Sample] = {}
         self._decisions: dict[int, tuple[Evaluation, int | None]] = {}
         self._decided = 0
+        self._marks: list[Mark] = []
         self._replicas: dict[str, Replica] = {}
         self._grants: dict[str, Grant] = {}
 
     def histories(self, policies: Sequence[Policy], now: datetime) -> Mapping[str, History]:
         with self._lock:
             runs = {(d.policy, d.cluster_id): runs for d, runs in self._latest.values()}
-            return assemble(policies, self._told(self._purchases.values()), runs)
+            return assemble(policies, self._told(self._purchases.values()), runs, self.restoral(now))
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
         with self._lock:
@@ -230,7 +235,8 @@ class MemoryLedger:
             if purchase.state is not PurchaseState.INTENDED:
                 return f"it is {purchase.state} already"
             leased = any(lease.cluster_id == purchase.cluster_id and lease.holder == holder for lease in self.holders())
-            why_not = why_not_send(purchase, leased=leased, overrides=self.overrides(now), now=now)
+            orders, restoral = self.overrides(now), self.restoral(now)
+            why_not = why_not_send(purchase, leased=leased, overrides=orders, restoral=restoral, now=now)
             if why_not is None:
                 after = replace(purchase, state=PurchaseState.SENDING, sent_at=now)
             else:
@@ -355,6 +361,28 @@ class MemoryLedger:
                 if (replica := self._replicas.get(grant.holder or ""))
             )
             return tuple(lease for lease in held if lease.expires_at > now)
+
+    def mark(self, name: MarkName, at: datetime, reason: str, author: str | None = None) -> None:
+        with self._lock:
+            self._marks.append(Mark(name, at, reason, author))
+            if name is MarkName.RESTORED:
+                for id in self._purchases:
+                    self.change(id, copied, at, "the ledger was restored", author)
+
+    def marks(self) -> tuple[Mark, ...]:
+        with self._lock:
+            return tuple(self._marks)
+
+    def restoral(self, now: datetime) -> Restoral | None:
+        with self._lock:
+            return restoral_of(self._marks, now)
+
+    def take_up(self, now: datetime) -> Restoral | None:
+        with self._lock:
+            if not is_copy(self._marks):
+                return None
+            self.mark(MarkName.RESTORED, now, FOUND_A_COPY)
+            return self.restoral(now)
 
     def empty(self) -> bool:
         with self._lock:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, text
 
 from autoscaler.ledger.database import Database
-from autoscaler.ledger.errors import LedgerMissing, LedgerTooNew, LedgerUnavailable
+from autoscaler.ledger.errors import LedgerMissing, LedgerOutdated, LedgerTooNew
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The newest revision in ``migrations/versions``."""
+
+_REVISION = text("SELECT version_num FROM alembic_version")
 
 
 def upgrade(database: Database) -> None:
@@ -37,16 +39,21 @@ def upgrade(database: Database) -> None:
 
 
 def require_current(database: Database) -> None:
-    """See that the database can be read as it is. LedgerMissing, LedgerTooNew; LedgerUnavailable if it is too old."""
+    """See that the database can be read as it is. LedgerMissing, LedgerTooNew, LedgerOutdated."""
     with database.reading() as connection:
-        revision = _revision(connection)
+        if _revision(connection) is None:
+            raise LedgerMissing("the database holds no ledger yet", "`autoscaler run` begins one in it")
+        require_schema(connection)
+
+
+def require_schema(connection: Connection) -> None:
+    """See that the ledger has the schema of this program, at the cost of one row. LedgerTooNew, LedgerOutdated."""
+    revision = connection.execute(_REVISION).scalar()
     if revision == SCHEMA:
         return
-    if revision is None:
-        raise LedgerMissing("the database holds no ledger yet", "`autoscaler run` begins one in it")
-    if revision not in _known(_config()):
+    if revision is not None and revision not in _known(_config()):
         raise _too_new(revision)
-    raise LedgerUnavailable(
+    raise LedgerOutdated(
         f"the ledger has schema {revision} and this program reads {SCHEMA}",
         "start the daemon, which updates it",
     )
@@ -77,4 +84,4 @@ def _too_new(revision: str) -> LedgerTooNew:
 def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return connection.execute(_REVISION).scalar()

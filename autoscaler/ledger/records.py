@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from fractions import Fraction
 
 from autoscaler.decision import Decision
@@ -46,3 +47,22 @@ class Lease:
     holder: str
     expires_at: datetime
     fence: int  # grows with each change of holder
+
+
+class MarkName(StrEnum):
+    """What happened to a ledger as a whole."""
+
+    BEGUN = "begun"  # empty, for live policies, by a person's word
+    BACKUP = "backup"  # stands in a copy alone: it is one
+    RESTORED = "restored"  # a daemon found that it is a copy, or a person said so
+    REVIEWED = "reviewed"  # a person says that it lacks nothing that matters
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One of these events; marks are appended and kept for ever."""
+
+    name: MarkName
+    at: datetime
+    reason: str
+    author: str | None  # the person who said so; None: the program

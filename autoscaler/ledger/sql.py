@@ -3,17 +3,20 @@
 Every method is one transaction; what is read and what is written is in the ``…_rows`` modules.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from sqlalchemy import Connection
+
 from autoscaler.decision import Decision, Evaluation
-from autoscaler.ledger import cluster_rows, evaluation_rows, override_rows, purchase_rows
-from autoscaler.ledger.agreement import assemble, why_not_send
+from autoscaler.ledger import cluster_rows, evaluation_rows, mark_rows, override_rows, purchase_rows
+from autoscaler.ledger.agreement import FOUND_A_COPY, assemble, is_copy, why_not_send
 from autoscaler.ledger.database import Database
 from autoscaler.ledger.errors import NotFound
-from autoscaler.ledger.migrate import upgrade
-from autoscaler.ledger.records import Lease, PurchaseEvent, Sample, StoredDecision
+from autoscaler.ledger.migrate import require_schema, upgrade
+from autoscaler.ledger.records import Lease, Mark, MarkName, PurchaseEvent, Sample, StoredDecision
 from autoscaler.model import (
     CheckReading,
     History,
@@ -23,6 +26,7 @@ from autoscaler.model import (
     PaidWorker,
     Purchase,
     PurchaseState,
+    Restoral,
     Worker,
 )
 from autoscaler.override import OrderKey
@@ -53,6 +57,13 @@ class SqlLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A write transaction in the schema that this program is written for: another may have come meanwhile."""
+        with self._database.writing() as connection:
+            require_schema(connection)
+            yield connection
+
     # What decisions are computed from
 
     def histories(self, policies: Sequence[Policy], now: datetime) -> Mapping[str, History]:
@@ -62,7 +73,8 @@ class SqlLedger:
         with self._database.reading() as connection:
             purchases = purchase_rows.load(connection, purchase_rows.of_histories(policies))
             runs = evaluation_rows.runs(connection, [policy.name for policy in policies])
-        return assemble(policies, purchases, runs)
+            restoral = mark_rows.restoral(connection, now)
+        return assemble(policies, purchases, runs, restoral)
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
         """The orders that hold at ``now``, by id: all that are recorded and not over, whatever clock they began by."""
@@ -85,7 +97,7 @@ class SqlLedger:
         What its author ordered by the same ``key`` within 24 h is returned instead. KeyReused if that is another order.
         """
         order = Override(0, kind, tuple(policies), workers, author, reason, starts_at, ends_at)
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             return override_rows.add(connection, order, key)
 
     def override(self, id: int) -> Override:
@@ -100,7 +112,7 @@ class SqlLedger:
 
     def end_override(self, id: int, author: str, reason: str, at: datetime) -> Override:
         """End an order early; the first end of an order wins. NotFound."""
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             return override_rows.end(connection, id, author, reason, at)
 
     # Workers
@@ -110,7 +122,7 @@ class SqlLedger:
 
         A look that is not newer than the newest one recorded changes nothing.
         """
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             cluster_rows.record_look(self._database, connection, inventory)
             return cluster_rows.known_workers(connection, inventory.cluster_id)
 
@@ -130,7 +142,7 @@ class SqlLedger:
         """Record evaluations, all or none, and say of each whether its decision was news and was appended."""
         if not evaluations:
             return ()
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             return evaluation_rows.record(self._database, connection, evaluations)
 
     def decisions(
@@ -180,10 +192,10 @@ class SqlLedger:
         its purchase, if any, gets its id. Raced if the cluster has an open purchase already; LedgerUnavailable also
         where the commit was not confirmed: nothing may then be sent.
         """
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             purchases = purchase_rows.load(connection, purchase_rows.of_histories([policy]))
             runs = evaluation_rows.runs(connection, [policy.name])
-            history = assemble([policy], purchases, runs)[policy.name]
+            history = assemble([policy], purchases, runs, mark_rows.restoral(connection, now))[policy.name]
             evaluation, purchase = propose(history, override_rows.active(connection, now))
             if purchase is not None:
                 purchase = purchase_rows.add(connection, purchase, now, f"reserved by {holder}")
@@ -196,7 +208,7 @@ class SqlLedger:
 
         An intended purchase that may not be sent is cancelled by that. NotFound.
         """
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             purchase = purchase_rows.find(connection, purchase_id)
             if purchase is None:
                 raise NotFound(f"there is no purchase {purchase_id}")
@@ -204,7 +216,8 @@ class SqlLedger:
                 return f"it is {purchase.state} already"
             leased = cluster_rows.is_held(self._database, connection, purchase.cluster_id, holder)
             orders = override_rows.active(connection, now)
-            why_not = why_not_send(purchase, leased=leased, overrides=orders, now=now)
+            restoral = mark_rows.restoral(connection, now)
+            why_not = why_not_send(purchase, leased=leased, overrides=orders, restoral=restoral, now=now)
             if why_not is None:
                 after = replace(purchase, state=PurchaseState.SENDING, sent_at=now)
             else:
@@ -226,7 +239,7 @@ class SqlLedger:
         Where ``next`` changes nothing, nothing is written. NotFound; Raced if a worker is another purchase's already;
         ValueError if ``next`` changes what was fixed at the reservation.
         """
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             return purchase_rows.change(connection, purchase_id, next, at, what, author)
 
     def purchase(self, id: int) -> Purchase | None:
@@ -273,12 +286,12 @@ class SqlLedger:
         Those that ask for the same clusters share them, none holding two more than another once each has asked twice.
         Of what one has, one gives up the excess, but none of ``keep``, and what one no longer asks for.
         """
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             return cluster_rows.take_leases(self._database, connection, holder, clusters, ttl, keep)
 
     def release(self, holder: str) -> None:
         """Give back every lease of the holder."""
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             cluster_rows.release_leases(connection, holder)
 
     def holders(self) -> tuple[Lease, ...]:
@@ -288,6 +301,37 @@ class SqlLedger:
 
     # The whole
 
+    def mark(self, name: MarkName, at: datetime, reason: str, author: str | None = None) -> None:
+        """Record what happened to the ledger. A restored one's purchases that were about to be sent become unknown."""
+        with self._writing() as connection:
+            mark_rows.add(connection, Mark(name, at, reason, author))
+
+    def marks(self) -> tuple[Mark, ...]:
+        """What happened to the ledger, oldest first."""
+        with self._database.reading() as connection:
+            return mark_rows.load(connection)
+
+    def restoral(self, now: datetime) -> Restoral | None:
+        """When it was last put into use without rows that it may have had, if nobody has reviewed it since.
+
+        A copy that no daemon has taken up yet is taken to be put into use ``now``.
+        """
+        with self._database.reading() as connection:
+            return mark_rows.restoral(connection, now)
+
+    def take_up(self, now: datetime) -> Restoral | None:
+        """Begin to work on this ledger, which restores it if it is a copy, and bears the mark of one.
+
+        Its restoral, if that is news.
+        """
+        with self._database.reading() as connection:
+            if not is_copy(mark_rows.load(connection)):
+                return None
+        with self._writing() as connection:
+            if is_copy(mark_rows.load(connection)):
+                mark_rows.add(connection, Mark(MarkName.RESTORED, now, FOUND_A_COPY, None))
+            return mark_rows.restoral(connection, now)
+
     def empty(self) -> bool:
         """Whether nothing was ever evaluated, decided or bought."""
         with self._database.reading() as connection:
@@ -295,7 +339,7 @@ class SqlLedger:
 
     def prune(self, now: datetime, keep: timedelta) -> None:
         """Drop decisions older than ``keep`` that bought nothing, and samples past 48 h. All else is kept for ever."""
-        with self._database.writing() as connection:
+        with self._writing() as connection:
             evaluation_rows.prune(connection, now, keep)
 
     def concerns(self) -> tuple[str, ...]:

@@ -28,11 +28,17 @@ from sqlalchemy import (
 )
 
 from autoscaler.decision import Decision
+from autoscaler.ledger.records import MarkName
 from autoscaler.model import CheckReading, OverrideKind, PurchaseState, RefusalClass, Run, Terms
 from autoscaler.purchase import UNRESOLVED
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+def microseconds(instant: datetime) -> int:
+    """An instant as it is kept; a naive one is a TypeError."""
+    return (instant - _EPOCH) // _MICROSECOND
 
 
 class Instant(TypeDecorator[datetime]):
@@ -42,7 +48,7 @@ class Instant(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        return None if value is None else (value - _EPOCH) // _MICROSECOND
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else _EPOCH + value * _MICROSECOND
@@ -272,6 +278,17 @@ workers = Table(
     Column("last_seen_at", Instant),
     Column("missing_at", Instant),
     Column("gone_at", Instant),
+)
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("name", _word(MarkName), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("author", Text),
+    sqlite_autoincrement=True,
 )
 
 replicas = Table(

@@ -4,11 +4,12 @@ What a look at a cluster adds to what is known is worked out in memory and forgo
 the one that the daemon would come to.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from autoscaler.ledger import cluster_rows
 from autoscaler.ledger.database import Database
+from autoscaler.ledger.export import Line, lines
 from autoscaler.ledger.migrate import require_current
 from autoscaler.ledger.sql import SqlLedger
 from autoscaler.model import Inventory, Worker
@@ -21,6 +22,11 @@ class LedgerView(SqlLedger):
         """The workers that a ledger would know after this look, which stays unrecorded."""
         with self._database.reading() as connection:
             return cluster_rows.workers_after(connection, inventory)
+
+    def export(self) -> Iterator[Line]:
+        """Everything about money, of one moment: kind and values of each line."""
+        with self._database.reading() as connection:
+            yield from lines(connection)
 
 
 def view_ledger(url: str, *, clock: Callable[[], datetime]) -> LedgerView:

@@ -7,7 +7,7 @@ from typing import Annotated, Generic, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter
 
 from autoscaler.budget import Room
-from autoscaler.decision import Decision, Evaluation
+from autoscaler.decision import Decision, Evaluation, differences
 from autoscaler.duration import format_duration
 from autoscaler.facts import Facts, Reason
 from autoscaler.model import (
@@ -17,7 +17,6 @@ from autoscaler.model import (
     Outcome,
 )
 from autoscaler.overview import Need, Standing
-from autoscaler.replay import differences
 
 _FACTS = TypeAdapter(Facts)
 

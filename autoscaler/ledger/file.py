@@ -1,0 +1,65 @@
+"""The file of a ledger in SQLite, and that it stays the one that was opened.
+
+SQLite goes on in a file that was deleted or replaced, and what it confirms is then lost when the last process that has
+it open ends. A purchase must not rest on such a row: whoever writes looks here before and after.
+"""
+
+import os
+from pathlib import Path
+
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from autoscaler.ledger.errors import LedgerUnavailable
+
+_RESTORE = 'put a copy back as README says under "The ledger", and start again'
+
+
+class LedgerFile:
+    """Where the file is, and which one it is, once a connection has been opened to it."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._identity: tuple[int, int] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        if self._path is None:
+            raise ValueError("no connection was made to it")
+        return self._path
+
+    def opened(self, connection: DBAPIConnection) -> None:
+        """The first connection's file is the ledger's. LedgerUnavailable if a later one opens another."""
+        if self._path is not None:
+            self.require()
+            return
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA database_list")
+        row = cursor.fetchone()
+        cursor.close()
+        path = Path(row[2] if row else "")
+        self._path, self._identity = path, _identity(path)
+
+    def require(self) -> None:
+        """LedgerUnavailable if the file is gone, or another one is in its place."""
+        if self._path is None:
+            return
+        found = _identity(self._path)
+        if found == self._identity:
+            return
+        if found is None:
+            raise LedgerUnavailable(
+                f"the ledger's file {self._path} is gone", f"put it back, and it goes on by itself; or {_RESTORE}"
+            )
+        raise LedgerUnavailable(
+            f"another file was put in the place of the ledger {self._path} while it was in use",
+            f"put the first one back, and it goes on by itself; or end every daemon on it, {_RESTORE}",
+        )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
