@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fractions import Fraction
 from typing import Protocol
 
 import structlog
@@ -31,6 +32,7 @@ from autoscaler.model import (
     Worker,
 )
 from autoscaler.policy import Policy, Schedule
+from autoscaler.purchase import OPEN
 from autoscaler.restoral import strangers
 from autoscaler.threads import Threads
 
@@ -250,6 +252,8 @@ class Controller:
     ) -> Capacity | Gap:
         if isinstance(look, Gap):
             return look
+        if isinstance(counted, Gap) and counted.reason is GapReason.NO_DATA and _nobody_there(policy, look, history):
+            counted = Reading(Fraction(0), None)
         if isinstance(counted, Gap):
             return counted
         if counted is not None and (counted.value < 0 or counted.value.denominator != 1):
@@ -320,11 +324,27 @@ def capacity_of(
         foreign_tasks=tuple(
             task.task_id
             for task in inventory.tasks
-            if task.state is TaskState.RUNNING and task.task_id not in own_tasks
+            if task.state is TaskState.RUNNING
+            and task.task_id not in own_tasks
+            # One that was paused, or that the cloud forgot, brings nothing more; who made it gave it no longer than we.
+            and (task.created_at is None or inventory.at < task.created_at + policy.provision_timeout)
         ),
         counted=counted,
         alone=alone,
         strangers=strangers(policy, history.restoral, inventory.at, inventory.tasks, own_tasks, workers),
+    )
+
+
+def _nobody_there(policy: Policy, look: _Look, history: History) -> bool:
+    """Whether no worker can be what a capacity.query without any sample leaves out: a new cluster has no exporters.
+
+    None of the type is known to any look of the last hour, and none that was bought is on its way or still there.
+    """
+    kind = policy.worker.worker_instance_type
+    return not any(worker.instance_type == kind for worker in look.workers) and not any(
+        purchase.state in OPEN or any(arrival.gone_at is None for arrival in purchase.arrivals)
+        for purchase in history.purchases
+        if purchase.policy == policy.name and purchase.cluster_id == policy.cluster_id and not purchase.imagined
     )
 
 

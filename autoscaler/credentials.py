@@ -78,6 +78,9 @@ def _credential(key_id: str, key_secret: SecretStr, token: SecretStr | None) -> 
 @cache
 def _official_client() -> Any:  # the library has no types
     library = import_module("alibabacloud_credentials.client")
-    # It gives this logger a handler of its own for each of its modules, past the format and level of everyone else.
-    logging.getLogger("credentials").handlers.clear()
+    # Its own log has handlers past everyone else's format and level, and quotes tracebacks and answers of the token
+    # service for what is told here in one line.
+    logger = logging.getLogger("credentials")
+    logger.handlers.clear()
+    logger.disabled = True
     return library.Client()

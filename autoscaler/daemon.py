@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, timedelta
 
 import structlog
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
 from apscheduler.executors.pool import BasePoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -81,13 +83,16 @@ class Daemon:
         where a read hangs that nothing can cut: the process then ends here, with status 0.
         """
         begun_before = threading.enumerate()
+        # Python runs them in this thread, and not before it wakes where another got the signal, or where it came just
+        # before this one began to wait: so it never waits for long.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
         signal.signal(signal.SIGHUP, lambda *_: self.reload())
         self.start(begin=begin)
         while not self._stopping.is_set():
-            self._wake.wait()
+            self._wake.wait(HEARTBEAT.total_seconds())
             self._wake.clear()
+            self._keep_due()
             if self._reload.is_set() and not self._stopping.is_set():
                 self._reload.clear()
                 self._load_again()
@@ -211,6 +216,17 @@ class Daemon:
 
     def _upkeep(self, name: str, job: Callable[[], None], every: timedelta) -> None:
         self._scheduler.add_job(job, IntervalTrigger(seconds=every.total_seconds(), timezone=UTC), id=name)
+
+    def _keep_due(self) -> None:
+        """Let no job wait for longer than its period: the scheduler goes by the wall clock, which may be set back."""
+        now = self._parts.clock()
+        waiting = [job for job in self._scheduler.get_jobs() if job.next_run_time - now > job.trigger.interval]
+        for job in waiting:
+            early = (job.next_run_time - now) // job.trigger.interval * job.trigger.interval
+            with suppress(JobLookupError):  # a reload removed it meanwhile
+                job.modify(next_run_time=job.next_run_time - early)
+        if waiting:
+            log.warning("daemon.clock_set_back", jobs=len(waiting))
 
     def _evaluate(self, slot: Slot) -> None:
         self._evaluate_held(_job_id(slot), self._slots.get(slot, ()))

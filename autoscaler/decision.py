@@ -112,8 +112,10 @@ def next_runs(policy: Policy, runs: tuple[Run, ...], demand: Fraction | None, no
     """
     hole = HOLE_PERIODS * policy.evaluate_every
     last = runs[-1] if runs else None
-    if last is not None and now <= last.last_at:
+    if last is not None and now == last.last_at:
         return runs
+    if last is not None and now < last.last_at:
+        runs, last = (), None  # by a clock that was ahead: what it says when it watched is worth nothing
     version = policy.version
     same = last is not None and (last.policy_version, last.wanted) == (version, demand) and now - last.last_at <= hole
     if same and last is not None:
@@ -188,14 +190,14 @@ def _suffices(draft: Draft) -> str:
 
 
 def _notes(draft: Draft, main: str) -> str:
-    """What an operator would miss: checks without a reading, and a freeze behind another reason."""
+    """What an operator would miss: checks without a reading, a freeze or an unknown purchase behind another reason."""
     notes = [
         f'"{name}" has no reading ({gap.reason}: {gap.detail})'
         for name, gap in draft.wishes
         if isinstance(gap, Gap) and gap is not draft.supply and f'"{name}" has no reading' not in main
     ]
     frozen = [verdict.says for verdict in draft.verdicts if verdict.rule == "freeze" and verdict.says != "none"]
-    notes += [text for text in frozen if text not in main]
+    notes += [text for text in (*frozen, draft.unknown) if text and text not in main]
     return "".join(f"; {note}" for note in notes)
 
 

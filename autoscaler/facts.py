@@ -123,6 +123,7 @@ class Draft:
     add: int = 0  # workers to add, after the rules so far
     limited: str = ""  # the limit that made add smaller
     order: Override | None = None  # the buy order that is served
+    unknown: str = ""  # a purchase of the cluster whose outcome nobody knows: every sentence names it
     reason: Reason | None = None  # why nothing is bought: what the first rule to say no says
     objection: str = ""
     verdicts: tuple[Verdict, ...] = ()

@@ -7,12 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 # Another replica takes over this long after the last renewal.
 LEASE = timedelta(seconds=15)
 # We stop counting on ours a little sooner: the ledger's clock started it before its answer reached us.
 MARGIN = timedelta(seconds=3)
+
+# Seconds by a clock that nobody sets; where there is one, that also goes on while the machine is suspended.
+elapsed: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
 
 
 class Ledger(Protocol):
@@ -28,7 +34,7 @@ class Ledger(Protocol):
 class Leases:
     """The leases of one process, named ``holder``."""
 
-    def __init__(self, ledger: Ledger, holder: str, timer: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ledger: Ledger, holder: str, timer: Callable[[], float] = elapsed) -> None:
         self.holder = holder
         self._ledger = ledger
         self._timer = timer

@@ -15,7 +15,7 @@ from typing import Protocol
 from autoscaler.decision import Decision
 from autoscaler.duration import format_duration
 from autoscaler.facts import Reason
-from autoscaler.model import CheckReading, Outcome, Override, PaidWorker, Purchase, PurchaseState
+from autoscaler.model import CheckReading, GapReason, Outcome, Override, PaidWorker, Purchase, PurchaseState
 from autoscaler.months import add_months
 from autoscaler.orders import RETIRED_AFTER, Progress, progress
 from autoscaler.policy import Check, Policy, Schedule
@@ -202,7 +202,7 @@ def _attention(
             yield Attention(
                 Need.CAPACITY_GAP, f"the workers cannot be counted ({gap.reason}: {gap.detail}), and nothing is bought"
             )
-        elif name in required or decision.reason is Reason.GAP:
+        elif name in required or decision.reason is Reason.GAP or gap.reason is GapReason.CLOCK:
             word = "required " if name in required else ""
             yield Attention(Need.REQUIRED_GAP, f'{word}"{name}" has no reading ({gap.reason}: {gap.detail})')
     if decision.outcome is Outcome.BLOCKED and decision.reason not in _SAID_BY_OTHERS:

@@ -350,8 +350,8 @@ def _end(purchase: Purchase, evidence: Evidence, now: datetime) -> Purchase:
             state = PurchaseState.FULFILLED if whole else PurchaseState.FAILED
             return replace(purchase, state=state, ended_at=now)
     if evidence.at < _timeout_at(purchase):
-        return purchase
-    if purchase.overdue_at is None:
+        return replace(purchase, overdue_at=None)  # a look was said to be after it by a clock that was ahead
+    if purchase.overdue_at is None or purchase.overdue_at > evidence.at:
         return replace(purchase, overdue_at=evidence.at)
     if evidence.at >= purchase.overdue_at + LOOKS_APART:
         return replace(purchase, state=PurchaseState.EXPIRED, ended_at=now, message="provision_timeout passed")

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -43,11 +43,15 @@ from autoscaler.purchase import (
     terms,
 )
 from autoscaler.settling import Change, Cloud, Observer, Settling, tell
+from autoscaler.threads import Threads
 
 log = structlog.get_logger(__name__)
 
 # Pauses before each attempt to record, as the daemon stops, what a failing ledger will not take.
 LAST_ATTEMPTS_SECONDS = (0, 0.1, 0.4, 1.5)
+
+# A cluster whose cloud is mute is settled on in its own thread; the others, and their next round, do not wait for it.
+SETTLE_PATIENCE_SECONDS = 10.0
 
 # What was read longer ago than this is not bought for: the next evaluation reads again.
 OLDEST_EVALUATION = timedelta(seconds=30)
@@ -113,6 +117,8 @@ class Purchasing:
         # Held from a reservation until its purchase is in hand, lest settling finds a row that seems to be nobody's.
         self._reserving = threading.Lock()
         self._in_hand: dict[int, str] = {}  # clusters of purchases reserved here whose outcome is not recorded yet
+        self._threads = Threads("settle")
+        self._at_work: dict[str, Future[None]] = {}  # of each cluster, how it was last settled, or still is
         self._recording = threading.Lock()
         self._heard: dict[int, tuple[Change, str]] = {}  # of purchases in hand: what is known here and not recorded
 
@@ -123,8 +129,11 @@ class Purchasing:
         ledger raises: nothing is then bought.
         """
         age = self._clock() - evaluation.facts.now
-        if abs(age) > OLDEST_EVALUATION:
+        if age > OLDEST_EVALUATION:
             return self._withhold(evaluation, Reason.GAP, f"its readings were taken {age.total_seconds():.0f} s ago")
+        if age < -OLDEST_EVALUATION:
+            why = f"the clock was set back by {-age.total_seconds():.0f} s since its readings were taken"
+            return self._withhold(evaluation, Reason.CLOCK, why)
         try:
             password = self._password(evaluation.facts.policy)
         except PasswordUnavailable as error:
@@ -135,7 +144,10 @@ class Purchasing:
         return self._withhold(evaluation, Reason.RACED, "another replica bought for this cluster at the same moment")
 
     def settle_all(self, now: datetime) -> None:
-        """Move every open purchase on by what the cloud shows; cheap and safe to repeat."""
+        """Move every open purchase on by what the cloud shows; cheap and safe to repeat.
+
+        All clusters are settled at the same time; one that has not come back from the round before is left alone.
+        """
         self._record_heard()
         with self._reserving:
             in_hand = frozenset(self._in_hand)
@@ -143,12 +155,20 @@ class Purchasing:
         held = self._held()
         by_cluster = sorted((row for row in unsettled if row.cluster_id in held), key=lambda row: row.cluster_id)
         for cluster_id, purchases in groupby(by_cluster, key=lambda row: row.cluster_id):
-            try:
+            before = self._at_work.get(cluster_id)
+            if before is None or before.done():
                 rows = tuple(purchases)
                 free = [row for row in rows if row.id not in in_hand]
-                self._settling.settle(cluster_id, free, now, in_hand=len(free) < len(rows))
-            except Exception:
-                log.exception("settle.failed", cluster_id=cluster_id)
+                self._at_work[cluster_id] = self._threads.submit(
+                    self._settle, cluster_id, free, now, in_hand=len(free) < len(rows)
+                )
+        wait(self._at_work.values(), timeout=SETTLE_PATIENCE_SECONDS)
+
+    def _settle(self, cluster_id: str, purchases: Sequence[Purchase], now: datetime, *, in_hand: bool) -> None:
+        try:
+            self._settling.settle(cluster_id, purchases, now, in_hand=in_hand)
+        except Exception:
+            log.exception("settle.failed", cluster_id=cluster_id)
 
     def remind(self) -> None:
         """Tell once more of each purchase whose outcome nobody knows: a person has to settle it."""

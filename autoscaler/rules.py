@@ -5,6 +5,7 @@ smaller, so that those after it, and the sentence, still know what would have be
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from math import ceil
@@ -84,13 +85,13 @@ def stabilization(draft: Draft, facts: Facts) -> Draft:
 
 
 def _watched(runs: tuple[Run, ...], policy: Policy, now: datetime) -> list[Run]:
-    """The runs that lead up to ``now`` without a hole, oldest first."""
+    """The runs that lead up to ``now`` without a hole, oldest first; none, where a clock that was ahead made them."""
     hole = HOLE_PERIODS * policy.evaluate_every
     version = policy.version
     watched: list[Run] = []
     until = now
     for run in reversed(runs):
-        if run.policy_version != version or until - run.last_at > hole:
+        if run.policy_version != version or not timedelta(0) <= until - run.last_at <= hole:
             break
         watched.append(run)
         until = run.first_at
@@ -129,6 +130,10 @@ def supply(draft: Draft, facts: Facts) -> Draft:
         reason = Reason.CLOCK if gap.reason is GapReason.CLOCK else Reason.CAPACITY_GAP
         text = f"the workers cannot be counted ({gap.reason}: {gap.detail})"
         return draft.concludes("supply", reason, text)
+    for name, wish in draft.wishes:
+        if isinstance(wish, Gap) and wish.reason is GapReason.CLOCK:
+            # Cooldown, windows, terms: all are told by the clock, whoever asks for the workers.
+            return draft.concludes("supply", Reason.CLOCK, f'"{name}" has no reading ({wish.reason}: {wish.detail})')
     total = draft.supply.total
     wanted = ceil(draft.wanted) if draft.wanted is not None else 0
     if wanted > total:
@@ -153,7 +158,7 @@ def orders(draft: Draft, facts: Facts) -> Draft:
         if lacking <= 0:
             continue
         cause = f'order {order.id} of {order.author} lacks {lacking} of {order.workers} ("{order.reason}")'
-        if isinstance(draft.supply, Gap):
+        if isinstance(draft.supply, Gap) or draft.reason is Reason.CLOCK:
             return draft.says("orders", cause, recheck, order=order, cause=cause, missing=lacking)
         changes = {"order": order, "cause": cause, "missing": lacking, "add": lacking}
         return draft.says("orders", cause, recheck, reason=None, objection="", **changes)
@@ -215,7 +220,7 @@ def purchase_open(draft: Draft, facts: Facts) -> Draft:
         if purchase.state is PurchaseState.UNKNOWN:
             text = f"the outcome of purchase {purchase.id} ({purchase.asked} workers) is unknown"
             text += f", see `autoscaler purchases show {purchase.id}`"
-            return draft.objects("purchase_open", Reason.PURCHASE_UNKNOWN, text)
+            return replace(draft.objects("purchase_open", Reason.PURCHASE_UNKNOWN, text), unknown=text)
     first = unresolved[0]
     stage = "about to be sent" if first.state is PurchaseState.INTENDED else "being sent"
     return draft.objects("purchase_open", Reason.PURCHASE_OPEN, f"purchase {first.id} is {stage}")
@@ -290,13 +295,13 @@ def _standing_refusal(facts: Facts) -> Purchase | None:
 def backoff(draft: Draft, facts: Facts) -> Draft:
     """A growing pause after failed purchases; of an order, only its own failures count."""
     ended = [
-        (purchase.ended_at, purchase.id, purchase)
+        (_ended_at(purchase, facts.now), purchase.id, purchase)
         for purchase in draft.purchases
         if purchase.ended_at is not None
         and purchase.state is not PurchaseState.CANCELLED
         and (draft.order is None or purchase.order_id == draft.order.id)
     ]
-    newest_first = [purchase for _, _, purchase in sorted(ended, key=lambda end: end[:2], reverse=True)]
+    newest_first = [(at, purchase) for at, _, purchase in sorted(ended, key=lambda end: end[:2], reverse=True)]
     pauses = [*_pause_after_failures(newest_first), *_pause_while_busy(newest_first)]
     until, why = max(pauses, default=(facts.now, ""))
     if until <= facts.now:
@@ -304,27 +309,33 @@ def backoff(draft: Draft, facts: Facts) -> Draft:
     return draft.objects("backoff", Reason.BACKOFF, f"backoff until {_at(until, facts.now)} {why}", [until])
 
 
-def _pause_after_failures(newest_first: list[Purchase]) -> Iterator[tuple[datetime, str]]:
+def _ended_at(purchase: Purchase, now: datetime) -> datetime:
+    """When a purchase ended; where a clock that was ahead told that, when it was sent, so that no pause is longer."""
+    told = [at for at in (purchase.ended_at, purchase.sent_at, purchase.reserved_at) if at is not None]
+    return next((at for at in told if at <= now), told[0])
+
+
+def _pause_after_failures(newest_first: list[tuple[datetime, Purchase]]) -> Iterator[tuple[datetime, str]]:
     failures = []
-    for purchase in newest_first:
+    for at, purchase in newest_first:
         if purchase.state is PurchaseState.FULFILLED:
             break
         if purchase.refusal is RefusalClass.LATER or purchase.state in (PurchaseState.FAILED, PurchaseState.EXPIRED):
-            failures.append(purchase)
-    if not failures or failures[0].ended_at is None:
+            failures.append((at, purchase))
+    if not failures:
         return
     pause = BACKOFF_FIRST * 2 ** min(len(failures) - 1, 10)  # the exponent is bounded: a timedelta overflows
-    last = failures[0]
+    ended_at, last = failures[0]
     why = f"after purchase {last.id} failed" if len(failures) == 1 else f"after {len(failures)} failed purchases"
     if last.message or last.code:
         why += f" ({last.message or last.code})"
-    yield failures[0].ended_at + min(pause, BACKOFF_MOST), why
+    yield ended_at + min(pause, BACKOFF_MOST), why
 
 
-def _pause_while_busy(newest_first: list[Purchase]) -> Iterator[tuple[datetime, str]]:
-    last = newest_first[0] if newest_first else None
-    if last is not None and last.refusal is RefusalClass.BUSY and last.ended_at is not None:
-        yield last.ended_at + BUSY_PAUSE, f"after the busy cluster refused purchase {last.id}"
+def _pause_while_busy(newest_first: list[tuple[datetime, Purchase]]) -> Iterator[tuple[datetime, str]]:
+    for ended_at, last in newest_first[:1]:
+        if last.refusal is RefusalClass.BUSY:
+            yield ended_at + BUSY_PAUSE, f"after the busy cluster refused purchase {last.id}"
 
 
 def cooldown(draft: Draft, facts: Facts) -> Draft:
@@ -341,6 +352,8 @@ def cooldown(draft: Draft, facts: Facts) -> Draft:
     if until <= facts.now:
         return draft.says("cooldown", f"over since {_at(until, facts.now)}")
     text = f"cooldown until {_at(until, facts.now)} after purchase {purchase_id}"
+    if sent_at > facts.now:
+        text += f", sent at {_at(sent_at, facts.now)} by a clock that was ahead"
     if draft.order is not None:
         return draft.says("cooldown", f"{text}, which an order skips")
     return draft.objects("cooldown", Reason.COOLDOWN, text, [until])

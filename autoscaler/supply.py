@@ -81,7 +81,7 @@ def count(policy: Policy, capacity: Capacity, purchases: Sequence[Purchase], now
         beside = 0 if capacity.alone else real.total() - serving
         serving = max(serving, counted)
         existing = max(existing, counted + beside + existing - real.total())
-    unseen = _arrived_unseen(capacity, purchases)
+    unseen = _arrived_unseen(capacity, purchases, now)
     out = dropped_out(capacity)
     return Supply(
         serving=serving + imagined,
@@ -148,13 +148,13 @@ def term_ends_at(purchase: Purchase) -> datetime:
     return add_months(purchase.sent_at or purchase.reserved_at, purchase.terms.period)
 
 
-def _arrived_unseen(capacity: Capacity, purchases: Sequence[Purchase]) -> int:
-    # A look that is older than the one a purchase was settled by does not show the workers it brought.
+def _arrived_unseen(capacity: Capacity, purchases: Sequence[Purchase], now: datetime) -> int:
+    # A look that is older than the one a purchase was settled by does not show the workers it brought; nor is an
+    # imagined one there yet that arrived by a clock that was ahead.
     listed = {worker.instance_id for worker in capacity.workers}
     return sum(
-        arrival.gone_at is None and arrival.instance_id not in listed
+        now < arrival.at if purchase.imagined else arrival.gone_at is None and arrival.instance_id not in listed
         for purchase in purchases
-        if not purchase.imagined
         for arrival in purchase.arrivals
     )
 

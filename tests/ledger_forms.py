@@ -14,7 +14,7 @@ Handles = tuple[Ledger, Ledger]  # as two threads or two daemons have them
 
 
 class Clock:
-    """The clock that rules leases."""
+    """The clock of the process, which also rules the leases of all forms but PostgreSQL."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -50,9 +50,10 @@ class InPostgres:
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
+        self._clock = Clock()
         self._database = server.create_database()
         url = server.url(self._database)
-        self._handles = open_ledger(url, clock=_no_clock), open_ledger(url, clock=_no_clock)
+        self._handles = open_ledger(url, clock=self._now), open_ledger(url, clock=self._now)
         self._tables = self._execute(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
         )
@@ -65,6 +66,7 @@ class InPostgres:
             + "SELECT setval(format('%I.%I', schemaname, sequencename), 1, false) FROM pg_sequences"
         )
         clock.followers.append(self._pass)
+        self._clock = clock
         return self._handles
 
     def close(self) -> None:
@@ -72,13 +74,12 @@ class InPostgres:
         for handle in self._handles:
             handle.close()
 
+    def _now(self) -> datetime:
+        return self._clock()
+
     def _pass(self, span: timedelta) -> None:
         # The server's clock cannot be set. To be announced for less long comes to the same.
         self._execute("UPDATE replicas SET expires_at = expires_at - %s", span // timedelta(microseconds=1))
 
     def _execute(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
         return self._server.execute(statement, *parameters, database=self._database)
-
-
-def _no_clock() -> datetime:
-    raise AssertionError("PostgreSQL has a clock of its own")

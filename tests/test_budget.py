@@ -265,6 +265,82 @@ def test_time_alone_changes_nothing_before_it_is_said_to(
     assert left(of, *history, by=by, now=later).workers == found.workers
 
 
+def cents_by_calendar(
+    rows: Sequence[tuple[datetime, int, int, int | None, int]], window: tuple[datetime, datetime]
+) -> int:
+    """What rows of (bought at, workers, months, months of each renewal, cents a worker and month) cost in a window.
+
+    Day by day through the calendar: a term that begins on the 31st ends on the last day of a shorter month.
+    """
+    total, (after, until) = 0, window
+    for bought_at, workers, period, renewal, cents in rows:
+        if after < bought_at <= until:
+            total += workers * period * cents
+        due = bought_at.year * 12 + bought_at.month - 1 + period
+        while renewal is not None:
+            year, month = divmod(due, 12)
+            last = (datetime(year + (month == 11), (month + 1) % 12 + 1, 1) - DAY).day
+            renewed = bought_at.replace(year=year, month=month + 1, day=min(bought_at.day, last))
+            if renewed > until:
+                break
+            total += workers * renewal * cents if renewed > after else 0
+            due += renewal
+    return total
+
+
+YEAR = st.lists(
+    st.tuples(
+        st.integers(0, 364 * 24 * 60),
+        st.integers(1, 9),
+        st.sampled_from([1, 2, 3, 6, 12]),
+        st.sampled_from([None, 1, 2, 6]),
+        st.integers(1, 99_999),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(YEAR, st.integers(1, 400))
+def test_over_a_year_of_rows_the_sum_is_right_to_the_cent(
+    year: list[tuple[int, int, int, int | None, int]], days: int
+) -> None:
+    start = datetime(2026, 1, 31, 12, tzinfo=NOW.tzinfo)
+    rows = [(start + minute * timedelta(minutes=1), *row) for minute, *row in sorted(year, key=lambda row: row[0])]
+    made = [
+        purchase(
+            n,
+            "accepted",
+            workers,
+            at,
+            of=policy(
+                price_per_worker_month=str(Fraction(cents, 100)),
+                worker_period=period,
+                worker_auto_renew=renewal is not None,
+                worker_auto_renew_period=renewal,
+            ),
+        )
+        for n, (at, workers, period, renewal, cents) in enumerate(rows, 1)
+    ]
+    now, per = start + 365 * DAY, days * DAY
+    found = left(
+        budget(money=10**9, per=per), *made, by=policy(price_per_worker_month="0.01", worker_auto_renew=False), now=now
+    )
+    windows = [cents_by_calendar(rows, (end - per, end)) for end in dues(rows, now, now + per)]
+    assert found.committed * 100 == max(windows)
+
+
+def dues(rows: Sequence[tuple[datetime, int, int, int | None, int]], now: datetime, before: datetime) -> set[datetime]:
+    """The ends of the windows that hold ``now`` and end with a payment, minute by minute of what may be due."""
+    return {now} | {
+        at
+        for bought, _, period, renewal, _ in rows
+        if renewal is not None
+        for months in range(period, 40, renewal)
+        if now < (at := month_later(bought, months)) < before
+    }
+
+
 def test_a_year_of_monthly_renewals_costs_what_it_should_to_the_cent() -> None:  # case 33
     by = policy(price_per_worker_month="180.37")
     history: list[Purchase] = []

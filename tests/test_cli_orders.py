@@ -1,9 +1,9 @@
 """The commands that give orders: what they ask, record, answer and refuse."""
 
-import getpass
 import io
 import json
 import os
+import pwd
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ import time_machine
 from click.testing import CliRunner, Result
 
 from autoscaler.cli import main
+from autoscaler.cli.author import name_of
 from autoscaler.decision import Evaluation, decide
 from autoscaler.ledger import SqlLedger, open_ledger
 from autoscaler.model import OverrideKind, RefusalClass
@@ -219,7 +220,19 @@ def test_root_has_to_say_who_it_is(ledger: SqlLedger, run: Run) -> None:
     if os.geteuid() == 0:
         assert (result.exit_code, "as root, say who you are: --author NAME" in result.stderr) == (2, True)
     else:
-        assert ledger.override(1).author == getpass.getuser()
+        assert ledger.override(1).author == name_of(os.geteuid())
+
+
+@pytest.mark.parametrize(
+    ("uid", "name"),
+    [
+        pytest.param(0, None, id="root is nobody in particular"),
+        pytest.param(54321, None, id="a number without a name, as in a container"),
+        pytest.param(pwd.getpwnam("nobody").pw_uid, "nobody", id="a user"),
+    ],
+)
+def test_who_a_user_is(uid: int, name: str | None) -> None:
+    assert name_of(uid) == name
 
 
 def test_where_there_is_no_ledger_none_is_begun(run: Run, tmp_path: Path) -> None:

@@ -525,6 +525,24 @@ def test_a_clock_set_back_does_not_keep_a_look_for_ever(cloud: Cloud, fake: Fake
     assert looks(fake) == 2
 
 
+@pytest.mark.parametrize(
+    ("jump", "told"),
+    [
+        pytest.param({"hours": 2}, "10:00:00Z to 12:00:00Z", id="the machine was suspended, or the clock set forward"),
+        pytest.param({"hours": -1}, "10:00:00Z to 09:00:00Z", id="the clock was set back"),
+    ],
+)
+def test_a_look_over_which_the_clock_jumped_is_a_gap(
+    cloud: Cloud, fake: FakeCloud, clock: Clock, jump: dict[str, int], told: str
+) -> None:
+    def meanwhile(request: httpx.Request) -> httpx.Response:
+        clock.advance(**jump)
+        return httpx.Response(200, json=fake.quota)
+
+    fake.answers["/quota"] = meanwhile
+    assert gap(cloud) == Gap(GapReason.CLOCK, f"the clock went from {told} while the cluster was looked at")
+
+
 def test_the_pace_of_looks_may_be_set(fake: FakeCloud, clock: Clock) -> None:
     kept_for, interval = timedelta(seconds=3), timedelta(seconds=1)
     cloud = Cloud(

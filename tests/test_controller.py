@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +14,7 @@ from autoscaler.controller import Controller, Reader, questions
 from autoscaler.decision import Evaluation
 from autoscaler.facts import Reason
 from autoscaler.ledger import LedgerUnavailable, MarkName, MemoryLedger
-from autoscaler.model import Capacity, GapReason, History, Outcome, OverrideKind, Purchase, Reading
+from autoscaler.model import Capacity, GapReason, History, Node, Outcome, OverrideKind, Purchase, Reading
 from autoscaler.policy import CapacityQuery, Policy
 from tests.build import NOW, arrivals, at, gap, per_worker, policy, purchase, schedule, setpoint, task
 from tests.fakes import Clock, FakeCloud, FakeReader, FlakyLedger, Observed, node, nodes, until
@@ -178,6 +178,58 @@ def test_a_capacity_that_is_no_count_is_a_gap(answer: str, says: str) -> None:
     assert decision.gaps[-1][1].detail == says
 
 
+FIRST = policy(capacity=CapacityQuery(query=READY), minimum=2)
+
+
+def test_a_new_cluster_whose_exporters_are_none_yet_has_no_workers() -> None:  # case 14
+    desk = Desk(FIRST)
+    desk.reader.answers[SESSIONS] = 0
+    desk.cloud.nodes["C1"] = [node("m", role="Master"), node("big", instance_type="ens.sn1.large")]
+    decision = desk.one().decision
+    assert (decision.reason, decision.add, decision.supply and decision.supply.serving) == (Reason.NEEDED, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "nodes", "made"),
+    [
+        pytest.param(GapReason.STALE, [], {}, id="samples that are old"),
+        pytest.param(GapReason.TIMEOUT, [], {}, id="no answer"),
+        pytest.param(GapReason.NO_DATA, [node("i-1")], {}, id="a ready worker in the list"),
+        pytest.param(GapReason.NO_DATA, [node("i-1", ready=False)], {}, id="a worker that is not ready"),
+        pytest.param(GapReason.NO_DATA, [], {"state": "accepted"}, id="workers on their way"),
+        pytest.param(GapReason.NO_DATA, [], {"state": "unknown"}, id="workers that nobody knows of"),
+        pytest.param(GapReason.NO_DATA, [], {"state": "fulfilled"}, id="workers that came and are not listed"),
+    ],
+)
+def test_with_any_doubt_a_count_without_samples_is_a_gap(
+    answer: GapReason, nodes: list[Node], made: dict[str, str]
+) -> None:
+    desk = Desk(FIRST)
+    desk.reader.answers[READY] = gap(answer)
+    desk.cloud.nodes["C1"] = nodes
+    if made:
+        reserve(desk.memory, FIRST, purchase(0, asked=1, of=FIRST, **made))  # type: ignore[arg-type]
+    assert desk.reason() is Reason.CAPACITY_GAP
+
+
+def test_a_worker_that_was_listed_within_the_hour_is_doubt_enough() -> None:
+    desk = Desk(FIRST)
+    desk.cloud.nodes["C1"] = [node("i-1")]
+    desk.round()
+    desk.cloud.nodes["C1"] = []
+    desk.clock.advance(minutes=59)
+    assert desk.reason() is Reason.CAPACITY_GAP
+
+
+def test_what_a_dry_run_imagines_has_no_exporters_and_is_no_doubt() -> None:
+    imagining = FIRST.model_copy(update={"dry_run": True})
+    desk = Desk(imagining)
+    desk.reader.answers[SESSIONS] = 800
+    desk.cloud.nodes["C1"] = []
+    reserve(desk.memory, imagining, purchase(0, "fulfilled", 2, of=imagining, imagined=True))
+    assert desk.reason() is Reason.ENOUGH
+
+
 def test_a_capacity_without_a_reading_is_that_gap() -> None:
     desk = Desk(policy(capacity=CapacityQuery(query=READY)))
     assert desk.one().decision.gaps[-1][1].reason is GapReason.NO_DATA
@@ -221,6 +273,20 @@ def test_a_running_scale_out_that_the_ledger_does_not_know_is_foreign() -> None:
     capacity = desk.capacity()
     assert capacity.foreign_tasks == ("T-theirs",)
     assert capacity.tasks == ("T-ours", "T-theirs", "T-over")
+
+
+@pytest.mark.parametrize(
+    ("created_at", "foreign"),
+    [
+        pytest.param(at(minutes=-89), True, id="for as long as our own may take"),
+        pytest.param(at(minutes=-90), False, id="and no longer: it was paused, or forgotten"),
+        pytest.param(None, True, id="of unknown age it stays one"),
+    ],
+)
+def test_a_foreign_scale_out_counts_while_it_may_bring_workers(created_at: datetime | None, foreign: bool) -> None:
+    desk = Desk()
+    desk.cloud.tasks["C1"] = [task("T-theirs", created_at=created_at)]
+    assert desk.capacity().foreign_tasks == (("T-theirs",) if foreign else ())
 
 
 def test_what_a_restored_ledger_does_not_know_is_looked_for() -> None:

@@ -92,8 +92,9 @@ def test_a_chain_without_a_credential_says_so_without_its_own_words() -> None:
     said = in_a_fresh_process(
         "import logging\n"
         "from autoscaler.credentials import credential_source\n"
+        "own, most = logging.getLogger('credentials'), logging.CRITICAL\n"
         "try: credential_source(None, None, None)()\n"
-        "except Exception as error: print(type(error).__name__, error, logging.getLogger('credentials').handlers)"
+        "except Exception as error: print(type(error).__name__, error, own.handlers, own.isEnabledFor(most))"
     )
     assert said.startswith("CredentialUnavailable no credential: the official chain failed (CredentialException)")
-    assert said.endswith("[]")
+    assert said.endswith("[] False")

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from structlog.testing import capture_logs
 
 from autoscaler.clock import utc_now
 from autoscaler.daemon import Daemon, EmptyLedger, NoPolicies
 from autoscaler.facts import Reason
+from autoscaler.leases import LEASE
 from autoscaler.ledger import LedgerUnavailable, MarkName, MemoryLedger
 from autoscaler.model import Override, OverrideKind, PurchaseState
 from autoscaler.sandbox import TEST_CREDENTIALS, Late, ReplayedPrometheus, SandboxCloud
@@ -237,12 +239,37 @@ def test_clusters_without_a_policy_are_held_while_something_bought_there_is_open
 
 def test_what_another_replica_holds_is_not_evaluated_here(house: House) -> None:
     house.policy()
-    house.memory.lease("another", ["C1"], timedelta(hours=1))
+    house.memory.lease("another", ["C1"], LEASE)
     house.policy("mine", cluster="C2")
     house.start()
     assert house.daemon.unevaluated() <= 1
     house.first_round()
     assert set(house.memory.latest()) == {"mine"}
+
+
+def test_a_clock_set_back_keeps_no_job_waiting(house: House) -> None:
+    house.policy(every="30s")
+    house.start()
+    house.daemon._keep_due()
+    before = house.jobs()
+    for job in house.daemon._scheduler.get_jobs():  # as they stand when the clock was set back by an hour
+        job.modify(next_run_time=job.next_run_time + timedelta(hours=1))
+    house.daemon._keep_due()
+    frequent = {"settle", "orders"}  # they run meanwhile
+    assert {name: due for name, due in house.jobs().items() if name not in frequent} == {
+        name: due for name, due in before.items() if name not in frequent
+    }
+
+
+def test_a_daemon_whose_clock_is_set_back_by_an_hour_goes_on_at_once(house: House) -> None:
+    house.policy()
+    house.start()
+    house.first_round()
+    before = house.memory.latest()["edge"].at
+    with time_machine.travel(before - timedelta(hours=1), tick=True):
+        house.daemon._keep_due()
+        until(lambda: house.memory.latest()["edge"].at < before - timedelta(minutes=59))
+        house.close()
 
 
 # --- people give orders ---
@@ -275,7 +302,7 @@ def test_an_order_is_obeyed_within_two_seconds_and_so_is_its_end(house: House) -
 
 def test_an_order_for_what_another_replica_holds_is_left_to_it(house: House, logs: Log) -> None:
     house.policy(every="1h")
-    house.memory.lease("another", ["C1"], timedelta(hours=1))
+    house.memory.lease("another", ["C1"], LEASE)
     house.start()
     order(house)
     until(lambda: events(logs, "orders.changed"))
@@ -404,7 +431,7 @@ def test_a_cluster_that_is_lost_is_shown_no_longer(house: House) -> None:
     house.first_round()
     house.parts.leases._held = frozenset()
     house.memory.release(house.parts.leases.holder)
-    house.memory.lease("another", ["C1"], timedelta(hours=1))
+    house.memory.lease("another", ["C1"], LEASE)
     house.daemon._renew()
     assert house.parts.registry.get_sample_value("autoscaler_workers_ready", {"policy": "edge"}) is None
 
@@ -452,9 +479,23 @@ class Mute:
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
 
 
+RUN = "from autoscaler.cli import main; main()"
+# Once a line comes in and the main thread waits, another thread sends SIGTERM to itself.
+HEARD_BY_ANOTHER_THREAD = f"""
+import signal, sys, threading, time
+def get():
+    sys.stdin.readline()
+    while sys._current_frames()[threading.main_thread().ident].f_code.co_name != "wait":
+        time.sleep(0.1)
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+threading.Thread(target=get, daemon=True).start()
+{RUN}
+"""
+
+
 @contextmanager
-def process(house: House, tmp_path: Path, **environ: str) -> Iterator["subprocess.Popen[str]"]:
-    script = "from autoscaler.cli import main; main()"
+def process(house: House, tmp_path: Path, script: str = RUN, **environ: str) -> Iterator["subprocess.Popen[str]"]:
     own = {
         "AUTOSCALER_LEDGER": f"sqlite:///{tmp_path}/ledger.db",
         "AUTOSCALER_LISTEN": "127.0.0.1:0",
@@ -464,6 +505,7 @@ def process(house: House, tmp_path: Path, **environ: str) -> Iterator["subproces
     with subprocess.Popen(
         [sys.executable, "-c", script, "run"],
         env={**os.environ, **house.environ, **own, **environ},
+        stdin=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
         text=True,
@@ -494,6 +536,15 @@ def test_a_process_reloads_at_sighup_and_ends_with_0_at_sigterm(house: House, tm
         assert '"policies": 2' in told(running, "policies.loaded")
         running.send_signal(signal.SIGTERM)
         rest, _ = running.communicate(timeout=10)
+    assert (running.returncode, "daemon.stopped" in rest) == (0, True)
+
+
+def test_a_process_ends_too_when_another_thread_gets_the_signal(house: House, tmp_path: Path) -> None:
+    """As when it comes just before the main thread begins to wait: Python then runs no handler until it wakes."""
+    house.policy()
+    with process(house, tmp_path, HEARD_BY_ANOTHER_THREAD) as running:
+        told(running, "daemon.started")
+        rest, _ = running.communicate("now\n", timeout=20)
     assert (running.returncode, "daemon.stopped" in rest) == (0, True)
 
 

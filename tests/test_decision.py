@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from fractions import Fraction
 
 import pytest
 from pydantic import TypeAdapter
@@ -259,6 +260,26 @@ GAPS: dict[str, Row] = {
         facts(policy(checks=(QUEUE,)), readings=(reading(500, "queue"),), capacity=gap()),
         "hold capacity_gap 0",
         "hold: the workers cannot be counted (timeout: no answer within 5s)",
+    ),
+    "a Prometheus whose clock is off holds what load wants": (
+        at_load(0, 12, readings=(unread(reason=GapReason.CLOCK),)),
+        "hold clock 0",
+        'hold at 12: "sessions" has no reading (clock: no answer within 5s)',
+    ),
+    "and what its other checks, the minimum and a person want": (
+        facts(
+            policy(checks=(per_worker(), per_worker(name="streams")), minimum=3),
+            readings=(unread(reason=GapReason.CLOCK), reading(9000, "streams")),
+            overrides=(order("buy", 5),),
+        ),
+        "hold clock 0",
+        'hold at 0: "sessions" has no reading (clock: no answer within 5s); '
+        'order 1 of ana lacks 5 of 5 ("derby tonight")',
+    ),
+    "the count of what a mean covers may tell of the clock too": (
+        mean("0.95", capacity(workers(10)), over=gap(GapReason.CLOCK, "its clock is 1h ahead of ours")),
+        "hold clock 0",
+        'hold at 10: "utilization" has no reading (clock: its clock is 1h ahead of ours)',
     ),
     "a clock that jumped two hours holds, with workers in flight": (  # case 26
         at_load(5873, 12, purchase(1), capacity=gap(GapReason.CLOCK, "7200s ahead of Prometheus")),
@@ -542,6 +563,13 @@ class TestRuns:
         )
         assert [kept.wanted for kept in next_runs(self.POLICY, runs, None, NOW)] == [2, None]
 
-    def test_an_evaluation_out_of_order_changes_nothing(self) -> None:
+    def test_the_same_evaluation_again_changes_nothing(self) -> None:
         runs = (run(12, at(minutes=-1), NOW, of=self.POLICY),)
-        assert next_runs(self.POLICY, runs, None, at(seconds=-1)) is runs
+        assert next_runs(self.POLICY, runs, None, NOW) is runs
+
+    def test_the_watch_of_a_clock_that_was_ahead_begins_anew(self) -> None:
+        runs = (
+            run(12, at(minutes=-9), at(minutes=-1), of=self.POLICY),
+            run(12, at(minutes=-0.5), at(minutes=5), of=self.POLICY),
+        )
+        assert next_runs(self.POLICY, runs, Fraction(12), NOW) == (run(12, NOW, NOW, of=self.POLICY),)

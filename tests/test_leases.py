@@ -1,10 +1,11 @@
 """Which clusters a process counts as its own, and when it stops to."""
 
+import time
 from datetime import timedelta
 
 import pytest
 
-from autoscaler.leases import LEASE, MARGIN, Leases
+from autoscaler.leases import LEASE, MARGIN, Leases, elapsed
 from autoscaler.ledger import LedgerUnavailable, MemoryLedger
 from tests.fakes import Clock, FlakyLedger
 
@@ -44,6 +45,11 @@ def test_what_was_renewed_is_held_for_a_little_less_than_the_lease(process: Proc
     assert process.leases.held() == {"C1", "C2"}
     clock.now += timedelta(milliseconds=1)
     assert process.leases.held() == frozenset()
+
+
+def test_a_machine_that_was_suspended_counts_on_nothing_it_held() -> None:
+    """The stopwatch goes on meanwhile, where the system has such a one."""
+    assert elapsed() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=1)
 
 
 def test_the_time_counts_from_the_asking_not_from_the_answer(process: Process, clock: Clock) -> None:

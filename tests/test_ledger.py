@@ -186,9 +186,17 @@ def test_a_refusal_as_gone_is_known_to_every_policy_until_a_person_retries_it(le
     made = bought(ledger, "n2", "rejected", policy(name="b", cluster_id="C2"), refusal="gone")
     histories = ledger.histories([policy(), policy(name="d", cluster_id="C4")], NOW)
     assert [history.gone for history in histories.values()] == [made, made]
-    become(ledger, made, retried_at=NOW)
-    assert ledger.histories([policy()], NOW)["edge"].gone == older
     become(ledger, older, retried_at=NOW)
+    assert ledger.histories([policy()], NOW)["edge"].gone == made
+
+
+def test_a_retry_of_the_newest_ends_the_older_refusals_of_that_cloud_and_no_other(ledger: Ledger) -> None:
+    other = bought(ledger, "n1", "rejected", policy(name="c", cluster_id="C3"), refusal="gone", credential="other")
+    bought(ledger, "n2", "rejected", policy(name="d", cluster_id="C4"), refusal="gone")
+    made = bought(ledger, "n3", "rejected", policy(name="b", cluster_id="C2"), refusal="gone")
+    become(ledger, made, retried_at=NOW)
+    assert ledger.histories([policy()], NOW)["edge"].gone == other
+    become(ledger, other, retried_at=NOW)
     assert ledger.histories([policy()], NOW)["edge"].gone is None
 
 
@@ -308,7 +316,8 @@ def test_an_hour_without_any_look_makes_nobody_gone(ledger: Ledger) -> None:
     assert (worker.listed, worker.last_seen_at) == (False, NOW)
 
 
-def test_looks_that_come_out_of_order_are_ignored(ledger: Ledger) -> None:
+def test_looks_that_come_out_of_order_are_ignored(ledger: Ledger, clock: Clock) -> None:
+    clock.passes(MINUTE)
     newer = ledger.record_look(look(at(minutes=1), node("i-1")))
     assert ledger.record_look(look(NOW, node("i-2"))) == newer
     assert ledger.record_look(look(at(minutes=1), node("i-2"))) == newer
@@ -406,11 +415,66 @@ def test_a_batch_may_hold_one_policy_twice_and_many_once(ledger: Ledger) -> None
     assert {name: decision.at for name, decision in ledger.latest().items()} == {"a": at(seconds=2), "b": NOW}
 
 
-def test_an_evaluation_that_comes_late_replaces_nothing(ledger: Ledger) -> None:
+def test_an_evaluation_that_comes_late_replaces_nothing(ledger: Ledger, clock: Clock) -> None:
+    clock.passes(MINUTE)
     newer = decision_of(ledger, evaluation(now=at(minutes=1)))
     assert ledger.record([evaluation(load=9999, now=NOW)]) == (False,)
     assert ledger.latest() == {"edge": newer}
     assert [sample.at for sample in ledger.samples("edge", at(hours=-1))] == [at(minutes=1)]
+
+
+# When a clock was ahead
+
+
+def test_a_look_by_a_clock_that_was_ahead_gives_way_and_is_taken_for_as_old(ledger: Ledger) -> None:
+    ledger.record_look(look(at(minutes=-1), node("i-1")))
+    ahead = at(hours=1)
+    ledger.record_look(look(ahead, node("i-1"), node("i-2"), node("i-3", ready=False)))
+    told = ledger.record_look(look(NOW, node("i-1"), node("i-2", ready=False)))
+    assert ledger.workers(CLUSTER_ID) == told
+    assert [(w.instance_id, w.first_seen_at, w.ready_at, w.last_ready_at, w.last_seen_at) for w in told] == [
+        ("i-1", at(minutes=-1), at(days=-1), NOW, NOW),
+        ("i-2", NOW, NOW, NOW, NOW),
+        ("i-3", NOW, None, None, NOW),
+    ]
+    assert ledger.record_look(look(at(seconds=-1), node("i-1"))) == told
+
+
+def test_a_worker_gone_by_a_clock_that_was_ahead_is_missing_for_an_hour_from_then_on(ledger: Ledger) -> None:
+    ledger.record_look(look(at(hours=-3), node()))
+    ledger.record_look(look(at(hours=5)))
+    ledger.record_look(look(NOW))
+    assert len(ledger.record_look(look(at(minutes=59)))) == 1
+    assert ledger.record_look(look(at(minutes=60))) == ()
+
+
+def test_an_evaluation_by_a_clock_that_was_ahead_gives_way(ledger: Ledger) -> None:
+    ahead = [evaluation(load=4400, now=at(hours=2, minutes=n)) for n in range(3)]
+    for one in ahead:
+        ledger.record([one])
+    assert ledger.record([evaluation(load=4000)]) == (True,)
+    assert ledger.latest()["edge"].at == NOW
+    assert [(sample.at, sample.demand) for sample in ledger.samples("edge", at(hours=-1))] == [(NOW, Fraction(10))]
+
+
+def test_a_window_that_a_clock_ahead_watched_begins_anew(ledger: Ledger, clock: Clock) -> None:
+    watched = policy(stabilization_window=2 * MINUTE)
+    for minutes in (-1, -0.5, 59, 59.5, 60, 0, 0.5):
+        now = at(minutes=minutes)
+        history = ledger.histories([watched], now)["edge"]
+        ledger.record([evaluation(watched, 4000, now, history=history)])
+    runs = ledger.histories([watched], now)["edge"].runs
+    assert [(run.first_at, run.last_at, run.n) for run in runs] == [(NOW, at(minutes=0.5), 2)]
+
+
+def test_a_clock_set_back_between_reservation_and_send_forbids_it(ledger: Ledger) -> None:
+    made = reserve(ledger, intended())
+    ledger.lease(HOLDER, [CLUSTER_ID], MINUTE)
+    said = ledger.begin_sending(made.id, HOLDER, at(hours=-1))
+    assert said == "the clock was set back by 3600 s since it was reserved"
+    stored = ledger.purchase(made.id)
+    assert stored is not None
+    assert stored.state is PurchaseState.CANCELLED
 
 
 def test_a_policy_that_moves_to_another_cluster_begins_anew(ledger: Ledger) -> None:

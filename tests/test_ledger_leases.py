@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from autoscaler.leases import LEASE
 from tests.ledger_forms import Clock, Handles, Ledger, in_lists
 
-SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 RENEWAL = timedelta(seconds=5)
 
 
@@ -48,6 +48,19 @@ def test_a_renewed_lease_holds_on(ledger: Ledger, clock: Clock) -> None:
     assert ledger.lease("b", ["C1"], MINUTE) == frozenset()
 
 
+def test_a_dead_daemons_lease_does_not_outlive_it_by_what_the_clock_was_set_back(ledger: Ledger, clock: Clock) -> None:
+    ledger.lease("a", ["C1"], MINUTE)
+    clock.passes(-HOUR)
+    assert ledger.lease("b", ["C1"], MINUTE) == {"C1"}
+
+
+def test_a_living_daemon_keeps_its_lease_over_a_clock_set_back(ledger: Ledger, clock: Clock) -> None:
+    ledger.lease("a", ["C1"], MINUTE)
+    clock.passes(-HOUR)
+    assert ledger.lease("a", ["C1"], MINUTE) == {"C1"}
+    assert ledger.lease("b", ["C1"], MINUTE) == frozenset()
+
+
 def test_a_fence_grows_with_each_change_of_holder(ledger: Ledger, clock: Clock) -> None:
     fences = []
     for holder in ("a", "a", "b", "a"):
@@ -62,12 +75,12 @@ def test_a_fence_grows_with_each_change_of_holder(ledger: Ledger, clock: Clock) 
 
 
 def test_leases_are_told_by_cluster_with_their_end(ledger: Ledger) -> None:
-    ledger.lease("b", ["c-10", "C-9", "c-9"], 2 * MINUTE)
-    ledger.lease("a", ["B-1"], MINUTE)
+    ledger.lease("b", ["c-10", "C-9", "c-9"], MINUTE)
+    ledger.lease("a", ["B-1"], 2 * MINUTE)
     told = ledger.holders()
     in_order = [("B-1", "a"), ("C-9", "b"), ("c-10", "b"), ("c-9", "b")]  # of bytes, not of a language
     assert [(lease.cluster_id, lease.holder) for lease in told] == in_order
-    assert 50 * SECOND < told[1].expires_at - told[0].expires_at < 70 * SECOND
+    assert 50 * SECOND < told[0].expires_at - told[1].expires_at < 70 * SECOND
 
 
 def test_released_leases_are_free_at_once(ledger: Ledger) -> None:

@@ -56,8 +56,8 @@ def test_the_history_of_orders_is_paged_newest_first(ledger: Ledger) -> None:
 
 def test_what_checks_read_is_told_of_the_latest_evaluation(ledger: Ledger) -> None:
     assert ledger.readings() == {}
-    ledger.record([evaluation(load=4000), evaluation(policy(name="other"), load=100)])
-    ledger.record([evaluation(load=9999, now=at(minutes=1)), evaluation(load=1, now=at(minutes=-1))])
+    ledger.record([evaluation(load=4000, now=at(minutes=-2)), evaluation(policy(name="other"), load=100)])
+    ledger.record([evaluation(load=9999), evaluation(load=1, now=at(minutes=-1))])  # the latter comes late
     assert ledger.readings() == {"edge": (reading(9999),), "other": (reading(100),)}
 
 

@@ -32,6 +32,7 @@ from tests.build import (
 from tests.fakes import node
 
 EDGE = policy()
+TWO = policy(checks=(per_worker(), per_worker(name="requests")))
 STRICT = policy(checks=(per_worker(required=True), per_worker(name="requests")))
 
 
@@ -115,6 +116,11 @@ REFUSED = purchase(1, "rejected", refusal=RefusalClass.ACCOUNT, code="Forbidden"
             Book().evaluated(STRICT, readings=(reading(4000, "sessions"), unread("requests"))),
             [],
             id="a gap beside a reading, of a check that is not required",
+        ),
+        pytest.param(
+            Book().evaluated(TWO, readings=(unread("sessions", GapReason.CLOCK), reading(4000, "requests"))),
+            [(Need.REQUIRED_GAP, '"sessions" has no reading (clock: no answer within 5s)')],
+            id="a clock that lies, which holds everything",
         ),
         pytest.param(
             Book().evaluated(readings=(unread(),)),

@@ -404,6 +404,15 @@ class TestExpiry:
     def test_before_its_time_no_look_counts(self) -> None:
         assert seen(self.ACCEPTED, look(at=OVERDUE - timedelta(seconds=1))).overdue_at is None
 
+    @pytest.mark.parametrize("late", [-1, 1], ids=["before its time", "after it"])
+    def test_a_look_by_a_clock_that_was_ahead_counts_for_none(self, late: int) -> None:
+        ahead = seen(self.ACCEPTED, look(at=OVERDUE + 120 * MINUTE))
+        first = seen(ahead, look(at=OVERDUE + late * MINUTE))
+        assert (first.state, first.overdue_at) == (S.ACCEPTED, None if late < 0 else OVERDUE + MINUTE)
+        second = seen(first, look(at=OVERDUE + 2 * MINUTE))
+        third = seen(second, look(at=OVERDUE + 3 * MINUTE))
+        assert (second.state, third.state) == ((S.ACCEPTED, S.EXPIRED) if late < 0 else (S.EXPIRED, S.EXPIRED))
+
     def test_all_that_arrive_between_the_looks_fulfil_it(self) -> None:
         first = seen(self.ACCEPTED, look(at=OVERDUE))
         assert seen(first, look(ALL_THREE, at=OVERDUE + MINUTE)).state is S.FULFILLED

@@ -383,7 +383,10 @@ UNCLEAR: dict[str, tuple[Fault, bool]] = {
 @pytest.mark.parametrize(("fault", "sold"), UNCLEAR.values(), ids=UNCLEAR.keys())
 def test_an_unclear_answer_is_unknown_and_is_not_tried_again(market: Market, fault: Fault, sold: bool) -> None:
     market.sandbox.fail_next(fault)
-    assert market.buy().state is PurchaseState.UNKNOWN
+    with capture_logs() as logs:
+        assert market.buy().state is PurchaseState.UNKNOWN
+    assert ("purchase.unknown", "error") in [(entry["event"], entry["log_level"]) for entry in logs]
+    assert "the outcome of purchase 1 (3 workers) is unknown" in market.evaluate(13).decision.sentence
     assert market.evaluate(14).decision.reason is Reason.PURCHASE_UNKNOWN
     assert market.settle(minutes=4).state is PurchaseState.UNKNOWN  # a colleague's may still be the first to show
     settled = market.settle(minutes=2)
@@ -649,6 +652,51 @@ def test_what_was_read_longer_ago_is_not_bought_for(market: Market) -> None:
     assert (old.decision.outcome, old.decision.reason) == (Outcome.HOLD, Reason.GAP)
     assert old.decision.sentence.startswith("hold: its readings were taken 31 s ago; otherwise: scale out by 3")
     assert market.ledger.purchases() == ()
+
+
+def test_what_was_read_before_the_clock_was_set_back_is_not_bought_for(market: Market) -> None:
+    ahead = market.evaluate(13, now=market.clock() + timedelta(hours=1))
+    assert (ahead.decision.outcome, ahead.decision.reason) == (Outcome.HOLD, Reason.CLOCK)
+    assert ahead.decision.sentence.startswith(
+        "hold: the clock was set back by 3600 s since its readings were taken; otherwise: scale out by 3"
+    )
+    assert market.ledger.purchases() == ()
+
+
+def test_what_stood_still_too_long_before_it_was_sent_needs_no_person(market: Market) -> None:
+    """The machine is suspended for two hours between the claim and the request."""
+    market.at_send = lambda: market.clock.advance(hours=2)
+    purchase = market.buy()
+    assert (purchase.state, purchase.code) == (PurchaseState.REJECTED, "InvalidTimeStamp.Expired")
+    assert market.sandbox.orders == []
+    assert market.evaluate(13).decision.reason is Reason.BACKOFF
+    market.clock.advance(minutes=5)
+    assert market.buy().state is PurchaseState.ACCEPTED
+
+
+def test_a_mute_cloud_of_one_cluster_delays_no_other(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoscaler.purchasing.SETTLE_PATIENCE_SECONDS", 0.3)
+    answers, looked = threading.Event(), []
+
+    def inventory(cluster_id: str) -> Any:
+        looked.append(cluster_id)
+        if cluster_id == "C0":
+            answers.wait(10)
+        return whole_look(cluster_id)
+
+    market.sandbox.add_cluster("C0", workers=10)
+    market.ledger.lease("daemon-1", ["C0", CLUSTER_ID], DAY)
+    market.process("daemon-1", "C0", CLUSTER_ID)
+    for cluster_id in ("C0", CLUSTER_ID):
+        market.policy = policy(name=f"edge-{cluster_id.lower()}", cluster_id=cluster_id)
+        market.buy()
+    whole_look = market.cloud.inventory
+    market.cloud.inventory = inventory  # type: ignore[method-assign]
+    assert market.settle(minutes=11).state is PurchaseState.FULFILLED
+    market.settle(seconds=15)
+    assert looked.count("C0") == 1, "one that hangs holds one thread"
+    answers.set()
+    until(lambda: market.ledger.purchase(1).state is PurchaseState.FULFILLED)  # type: ignore[union-attr]
 
 
 def test_two_looks_after_provision_timeout_end_it(market: Market) -> None:

@@ -141,6 +141,8 @@ ORDERS: dict[str, Row] = {
     "an order whose purchase is of unknown outcome is not bought again": (
         lacking(0, purchase(1, "unknown", asked=5, order_id=1), overrides=(BUY,)),
         "hold enough 0",
+        'hold at 12: "sessions" wants 12 (4800 at 400 each), 5 already in flight; '
+        "the outcome of purchase 1 (5 workers) is unknown, see `autoscaler purchases show 1`",
     ),
     "what is left of an order is bought": (
         lacking(0, PART, overrides=(BUY,), capacity=capacity(workers(12) + arrived_workers(PART))),
@@ -475,6 +477,18 @@ WAITS: dict[str, Row] = {
         ),
         "hold backoff 0",
     ),
+    "a failure that a clock ahead told counts from the sending, and no longer": (
+        lacking(3, failed(1, at(hours=2), sent_at=at(minutes=-10))),
+        "scale_out needed 3",
+    ),
+    "and is waited for after that": (
+        lacking(3, refused("later", sent_at=at(minutes=-4), ended_at=at(hours=2))),
+        "hold backoff 0",
+    ),
+    "a busy cluster by a clock ahead is looked at again in 30 s": (
+        lacking(3, refused("busy", sent_at=at(seconds=-30), ended_at=at(hours=2))),
+        "scale_out needed 3",
+    ),
     "a cancelled purchase neither fails nor succeeds": (
         lacking(3, failed(1, at(minutes=-1)), purchase(2, "cancelled")),
         "hold backoff 0",
@@ -498,6 +512,12 @@ WAITS: dict[str, Row] = {
         "hold cooldown 0",
         'hold at 12: "sessions" wants 16 (6400 at 400 each), 1 already in flight, '
         "would buy 3 but cooldown until 12:00:01Z after purchase 1",
+    ),
+    "one sent by a clock that was ahead says so": (
+        lacking(4, purchase(1, asked=1, sent_at=at(hours=1))),
+        "hold cooldown 0",
+        'hold at 12: "sessions" wants 16 (6400 at 400 each), 1 already in flight, '
+        "would buy 3 but cooldown until 13:10:00Z after purchase 1, sent at 13:00:00Z by a clock that was ahead",
     ),
     "nor longer": (lacking(4, purchase(1, asked=1, sent_at=at(minutes=-10))), "scale_out needed 3"),
     "a purchase that was refused starts no cooldown": (

@@ -817,6 +817,17 @@ def test_a_fault_by_http(
     assert len(cloud.orders) == 1
 
 
+def test_what_has_not_been_met_yet_by_http(customer: Customer, steered: httpx.Client) -> None:
+    steered.post("fault", json={"fault": {"kind": "cut", "sold": False}, "action": "DescribeClusterNodes"})
+    steered.post("fault", json={"fault": {"kind": "answer", "status": 500, "sold": True}})
+    steered.post("fate", json={"fate": {"arrive": 0}})
+    assert steered.get("unused").json() == ["DescribeClusterNodes", "ScaleOutCluster", ""]
+    customer.buy()
+    assert steered.get("unused").json() == ["DescribeClusterNodes"]
+    steered.post("heal")
+    assert steered.get("unused").json() == []
+
+
 def test_the_world_by_http(cloud: SandboxCloud, customer: Customer, clock: Clock, steered: httpx.Client) -> None:
     steered.post("clusters", json={"cluster_id": "Cnew", "workers": 4})
     steered.post("lose", json={"cluster_id": "Cnew", "count": 1})

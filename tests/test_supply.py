@@ -132,6 +132,11 @@ COUNTS: dict[str, tuple[Capacity, Sequence[Purchase], str]] = {
         [],
         "serving 10, expected 0, total 12, paid 12",
     ),
+    "imagined ones that arrived by a clock that was ahead are expected": (
+        capacity(serving(10)),
+        [purchase(1, "fulfilled", asked=3, imagined=True, arrivals=arrivals(1, 3, at(hours=1)))],
+        "serving 10, expected 3, total 13, paid 13",
+    ),
     "imagined workers serve": (capacity(serving(10)), [IMAGINED], "serving 13, expected 0, total 13, paid 13"),
     "beside a query too": (
         capacity(serving(10), counted=10),

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from enum import StrEnum
 from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +21,8 @@ from starlette.testclient import TestClient
 from autoscaler.decision import Evaluation, decide
 from autoscaler.facts import Reason
 from autoscaler.ledger import LedgerUnavailable
-from autoscaler.model import OverrideKind, PurchaseState, RefusalClass
+from autoscaler.model import Outcome, OverrideKind, PurchaseState, RefusalClass
+from autoscaler.overview import Need
 from autoscaler.web import create_app
 from autoscaler.web.page.texts import load_texts
 from tests.build import NOW, at, budget, capacity, facts, policy, purchase, workers
@@ -765,6 +767,21 @@ def test_every_text_is_used_and_every_text_used_is_there() -> None:
     names = load_texts().names()
     assert asked - names == set()
     assert {name for name in names if name not in whole and not any(name.startswith(start) for start in begun)} == set()
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("purchase.state", PurchaseState),
+        ("purchase.lead", PurchaseState),
+        ("outcome", Outcome),
+        ("need", Need),
+        *((f"order.{part}", OverrideKind) for part in ("kind", "do", "means", "heading", "confirm")),
+    ],
+)
+def test_every_word_of_the_autoscaler_has_its_text(part: str, words: type[StrEnum]) -> None:
+    texts = load_texts()
+    assert [word.value for word in words if not texts.has(f"{part}.{word.value}")] == []
 
 
 def test_a_text_counts() -> None:

@@ -3,17 +3,28 @@
 import click
 
 
+def name_of(uid: int) -> str | None:
+    """The name of a user; None for root, and for a number without a name, as containers have."""
+    import pwd
+
+    try:
+        return None if uid == 0 else pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
 def _named(_context: click.Context, _parameter: click.Parameter, author: str | None) -> str:
-    import getpass
     import os
 
     if author is not None:
         if not author.strip() or not author.isprintable():
             raise click.BadParameter("give a name")
         return author.strip()
-    if os.geteuid() == 0:
-        raise click.UsageError("as root, say who you are: --author NAME")
-    return getpass.getuser()
+    name = name_of(os.geteuid())
+    if name is None:
+        who = "as root" if os.geteuid() == 0 else "as a user without a name"
+        raise click.UsageError(f"{who}, say who you are: --author NAME")
+    return name
 
 
 author_option = click.option(

@@ -206,6 +206,11 @@ class Cloud:
             return error.gap
         except Malformed as error:
             return Gap(GapReason.INCONSISTENT, f"cluster {cluster_id}: {error}")
+        took = self._clock() - at
+        if not -LONGEST_CLOCK_DIFFERENCE <= took <= self._timeout + LONGEST_CLOCK_DIFFERENCE:
+            # The deadline is by another clock, which stands still while a machine is suspended.
+            said = f"the clock went from {at:%H:%M:%SZ} to {at + took:%H:%M:%SZ} while the cluster was looked at"
+            return Gap(GapReason.CLOCK, said)
         return Inventory(cluster_id, at, cluster, nodes, tasks)
 
     def _client(self) -> httpx.Client:

@@ -29,6 +29,8 @@ REFUSALS: tuple[tuple[str, RefusalClass], ...] = (
     ("SignatureDoesNotMatch", RefusalClass.ACCOUNT),
     ("IncompleteSignature", RefusalClass.ACCOUNT),
     ("InvalidAccessKeyId", RefusalClass.ACCOUNT),
+    # Not for a person: a wrong clock is told by every look, and what stood still on its way is over once it went on.
+    ("InvalidTimeStamp.Expired", RefusalClass.LATER),
     ("InvalidTimeStamp", RefusalClass.ACCOUNT),
     ("InvalidSecurityToken", RefusalClass.ACCOUNT),
     ("Forbidden*", RefusalClass.ACCOUNT),

@@ -83,7 +83,7 @@ def assemble(
     own: dict[tuple[str, str], list[Purchase]] = defaultdict(list)
     of_cluster: dict[str, list[Purchase]] = defaultdict(list)
     of_budget: dict[str, list[Purchase]] = defaultdict(list)
-    gone = None
+    of_cloud: dict[tuple[str, str], Purchase] = {}
     for purchase in purchases:
         if purchase.state is not PurchaseState.CANCELLED:
             own[purchase.policy, purchase.cluster_id].append(purchase)
@@ -92,8 +92,10 @@ def assemble(
         if purchase.state in COMMITTING:
             for name in purchase.shared_budgets:
                 of_budget[name].append(purchase)
-        if purchase.refusal is RefusalClass.GONE and purchase.retried_at is None:
-            gone = purchase
+        if purchase.refusal is RefusalClass.GONE:
+            of_cloud[purchase.endpoint, purchase.credential] = purchase
+    # The newest of each cloud alone: a person who ends that one ends those before it too.
+    gone = max((p for p in of_cloud.values() if p.retried_at is None), key=lambda p: p.id, default=None)
 
     def history(policy: Policy) -> History:
         kept: list[Purchase] = []
@@ -174,6 +176,8 @@ def why_not_send(
     age = now - purchase.reserved_at
     if age > SENDABLE_FOR:
         return f"it was reserved {age.total_seconds():.0f} s ago, and {SENDABLE_FOR.total_seconds():.0f} s is the limit"
+    if age < -SENDABLE_FOR:
+        return f"the clock was set back by {-age.total_seconds():.0f} s since it was reserved"
     return None
 
 
@@ -191,9 +195,13 @@ def in_order(arrivals: Iterable[Arrival]) -> tuple[Arrival, ...]:
     return tuple(sorted(arrivals, key=lambda arrival: (arrival.at, arrival.instance_id)))
 
 
-def is_stale(previous: Decision | None, decision: Decision) -> bool:
-    """Whether a newer decision of the policy was recorded already."""
-    return previous is not None and decision.at < previous.at
+def is_stale(newest_at: datetime | None, at: datetime, now: datetime) -> bool:
+    """Whether something newer than what was seen ``at`` was recorded already, as of ``now`` by the writer's clock.
+
+    What bears a later time than ``now`` was recorded by a clock that was ahead: it gives way, lest nothing is recorded
+    until that time has come.
+    """
+    return newest_at is not None and at < newest_at <= now
 
 
 def minute(at: datetime) -> datetime:

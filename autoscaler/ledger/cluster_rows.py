@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Select, delete, or_, select, update
 
+from autoscaler.ledger.agreement import is_stale
 from autoscaler.ledger.database import Database
 from autoscaler.ledger.records import Lease
 from autoscaler.ledger.shares import Grant, Replica, dealt, fingerprint
@@ -19,9 +20,9 @@ _GRANT = tuple(leases.c[field.name] for field in fields(Grant))
 
 
 def record_look(database: Database, connection: Connection, look: Inventory) -> None:
-    """Merge one look into what is known, unless a newer one was merged already."""
+    """Merge one look into what is known, unless it or a newer one was merged already."""
     looked_at = _looked_at(connection, look.cluster_id)
-    if looked_at is not None and look.at <= looked_at:
+    if look.at == looked_at or is_stale(looked_at, look.at, database.clock()):
         return
     changed = merge(_sightings(connection, look.cluster_id), looked_at, look)
     if changed:
@@ -70,10 +71,10 @@ def paid_workers(connection: Connection, expiring_before: datetime) -> tuple[Pai
     return tuple(sorted(found, key=lambda worker: (worker.cluster_id, worker.instance_id)))
 
 
-def workers_after(connection: Connection, look: Inventory) -> tuple[Worker, ...]:
+def workers_after(database: Database, connection: Connection, look: Inventory) -> tuple[Worker, ...]:
     """The workers that would be known after ``look``, which is not recorded."""
     looked_at = _looked_at(connection, look.cluster_id)
-    if looked_at is not None and look.at <= looked_at:
+    if look.at == looked_at or is_stale(looked_at, look.at, database.clock()):
         return known_workers(connection, look.cluster_id)
     known = _sightings(connection, look.cluster_id)
     known |= merge(known, looked_at, look)
@@ -105,7 +106,9 @@ def take_leases(
     """Those of the clusters that ``holder`` may work on until ``ttl`` from now by the database's clock."""
     now = database.now(connection)
     me = Replica(holder, now + ttl, fingerprint(clusters))
-    connection.execute(delete(replicas).where(replicas.c.expires_at <= now))
+    # A later end than anybody could be given now is of a clock that was set back: its holder may be long dead.
+    over = (replicas.c.expires_at <= now) | (replicas.c.expires_at > now + ttl)
+    connection.execute(delete(replicas).where(over))
     connection.execute(database.upsert(replicas), asdict(me))
     alive = [Replica(*row) for row in connection.execute(select(*_REPLICA))]
     grants = {row.cluster_id: Grant(*row) for row in connection.execute(select(*_GRANT))}

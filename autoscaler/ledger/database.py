@@ -74,7 +74,7 @@ class Database:
     """A pool of connections to the ledger's database."""
 
     def __init__(self, url: str, clock: Callable[[], datetime], *, read_only: bool = False) -> None:
-        """``clock`` stands for SQLite's own, which has none; other databases tell the time themselves.
+        """``clock`` is this process's. It stands for SQLite's too, which has none; others tell the time themselves.
 
         ``read_only`` makes the database itself refuse every write, and begins no file that is not there.
 
@@ -84,7 +84,7 @@ class Database:
         self.is_sqlite = address.get_backend_name() == "sqlite"
         self._shown = address.set(username=None, password=None, query={}).render_as_string()
         self._secrets = _secrets(address)
-        self._clock = clock
+        self.clock = clock
         self._file = LedgerFile()
         with self._translated():
             if self.is_sqlite:
@@ -130,7 +130,7 @@ class Database:
     def now(self, connection: Connection) -> datetime:
         """The time by the database's clock, which is the one that rules leases."""
         if self.is_sqlite:
-            return self._clock()
+            return self.clock()
         now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return now.astimezone(UTC)
 
@@ -145,7 +145,7 @@ class Database:
             return ()
         with self.reading() as connection:
             server = ask(lambda statement: tuple(connection.exec_driver_sql(statement).one()))
-            return concerns(server, self._clock())
+            return concerns(server, self.clock())
 
     def upsert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT that replaces the row of the same primary key."""

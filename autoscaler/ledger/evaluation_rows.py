@@ -35,7 +35,7 @@ def record(
     """Write evaluations in their order, and say of each whether its decision was appended.
 
     With a ``purchase_id``, the decision that made it is appended in any case. Otherwise an evaluation older than the
-    latest one of its policy is left out.
+    latest one of its policy is left out, unless a clock that was ahead made that one.
     """
     names = {evaluation.decision.policy for evaluation in evaluations}
     before = current(connection, names)
@@ -47,7 +47,7 @@ def record(
     for evaluation in evaluations:
         facts, decision = evaluation.facts, evaluation.decision
         previous = before.get(decision.policy)
-        stale = is_stale(previous, decision)
+        stale = is_stale(previous.at if previous else None, decision.at, database.clock())
         news = purchase_id is not None or (not stale and is_news(previous, decision))
         appended.append(news)
         if news:

@@ -8,7 +8,6 @@ from threading import RLock
 from autoscaler.decision import Decision, Evaluation, next_runs
 from autoscaler.ledger.agreement import (
     FOUND_A_COPY,
-    KEYS_KEPT,
     LATE,
     SAMPLES_KEPT,
     assemble,
@@ -22,6 +21,7 @@ from autoscaler.ledger.agreement import (
     why_not_send,
 )
 from autoscaler.ledger.errors import NotFound
+from autoscaler.ledger.order_list import OrderList
 from autoscaler.ledger.records import Lease, Mark, MarkName, PurchaseEvent, Sample, StoredDecision
 from autoscaler.ledger.shares import Grant, Replica, dealt, fingerprint
 from autoscaler.ledger.sightings import Sighting, merge
@@ -39,7 +39,7 @@ from autoscaler.model import (
     Terms,
     Worker,
 )
-from autoscaler.override import KeyReused, OrderKey
+from autoscaler.override import OrderKey
 from autoscaler.policy import Policy
 from autoscaler.purchase import OPEN, UNRESOLVED, Raced, copied
 
@@ -52,8 +52,7 @@ class MemoryLedger:
         self._lock = RLock()
         self._purchases: dict[int, Purchase] = {}
         self._events: dict[int, list[PurchaseEvent]] = {}
-        self._orders: dict[int, Override] = {}
-        self._keys: dict[tuple[str, str], tuple[str, int, datetime]] = {}
+        self._orders = OrderList()
         self._looks: dict[str, datetime] = {}
         self._sightings: dict[str, dict[str, Sighting]] = {}
         self._latest: dict[str, tuple[Decision, tuple[Run, ...]]] = {}
@@ -72,7 +71,7 @@ class MemoryLedger:
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
         with self._lock:
-            return tuple(order for order in self._orders.values() if order.active(now))
+            return self._orders.active(now)
 
     def add_override(
         self,
@@ -86,43 +85,26 @@ class MemoryLedger:
         key: OrderKey | None = None,
     ) -> Override:
         with self._lock:
-            id = len(self._orders) + 1
-            order = Override(id, kind, tuple(policies), workers, author, reason, starts_at, ends_at)
-            if key is not None:
-                kept = {used: row for used, row in self._keys.items() if row[2] > starts_at - KEYS_KEPT}
-                digest, known, _ = kept.get((author, key.key), (key.digest, id, starts_at))
-                if digest != key.digest:
-                    raise KeyReused(known)
-                self._keys = kept
-                if known != id:
-                    return self._orders[known]
-                self._keys[author, key.key] = digest, id, starts_at
-            self._orders[id] = order
-            return order
+            order = Override(0, kind, tuple(policies), workers, author, reason, starts_at, ends_at)
+            return self._orders.add(order, key)
 
     def override(self, id: int) -> Override:
         with self._lock:
-            if id not in self._orders:
-                raise NotFound(f"there is no override {id}")
-            return self._orders[id]
+            return self._orders.find(id)
 
     def override_history(self, *, before_id: int | None = None, limit: int = 50) -> tuple[Override, ...]:
         with self._lock:
-            newest = [order for id, order in reversed(self._orders.items()) if before_id is None or id < before_id]
-        return tuple(newest[:limit])
+            return self._orders.newest(before_id, limit)
 
     def end_override(self, id: int, author: str, reason: str, at: datetime) -> Override:
         with self._lock:
-            order = self.override(id)
-            if order.ended_at is None:
-                order = self._orders[id] = replace(order, ended_at=at, ended_by=author, ended_reason=reason)
-            return order
+            return self._orders.end(id, author, reason, at)
 
     def record_look(self, inventory: Inventory) -> tuple[Worker, ...]:
         with self._lock:
             cluster_id = inventory.cluster_id
             looked_at = self._looks.get(cluster_id)
-            if looked_at is None or inventory.at > looked_at:
+            if inventory.at != looked_at and not is_stale(looked_at, inventory.at, self._clock()):
                 known = self._sightings.setdefault(cluster_id, {})
                 known.update(merge(known, looked_at, inventory))
                 self._looks[cluster_id] = inventory.at
@@ -164,7 +146,7 @@ class MemoryLedger:
     def _record(self, evaluation: Evaluation, purchase_id: int | None = None) -> bool:
         facts, decision = evaluation.facts, evaluation.decision
         previous, _ = self._latest.get(decision.policy, (None, ()))
-        stale = is_stale(previous, decision)
+        stale = is_stale(previous.at if previous else None, decision.at, self._clock())
         news = purchase_id is not None or (not stale and is_news(previous, decision))
         if news:
             self._decided += 1
@@ -208,9 +190,13 @@ class MemoryLedger:
 
     def samples(self, policy: str, since: datetime) -> tuple[Sample, ...]:
         with self._lock:
-            found = [s for (name, at), s in self._samples.items() if name == policy and at >= since]
-            newest = max((sample.at for sample in found), default=since)
-        return tuple(sorted((s for s in found if s.at >= newest - SAMPLES_KEPT), key=lambda sample: sample.at))
+            newest = minute(self._latest[policy][0].at) if policy in self._latest else since
+            found = [
+                sample
+                for (name, at), sample in self._samples.items()
+                if name == policy and at >= since and newest - SAMPLES_KEPT <= at <= newest
+            ]
+        return tuple(sorted(found, key=lambda sample: sample.at))
 
     def reserve(
         self,
@@ -341,7 +327,8 @@ class MemoryLedger:
         with self._lock:
             now = self._clock()
             me = Replica(holder, now + ttl, fingerprint(clusters))
-            self._replicas = {r.holder: r for r in (*self._replicas.values(), me) if r.expires_at > now}
+            alive = (r for r in self._replicas.values() if now < r.expires_at <= me.expires_at)
+            self._replicas = {r.holder: r for r in (*alive, me)}
             changed = dealt(me, clusters, keep, self._replicas.values(), self._grants.values())
             self._grants |= {grant.cluster_id: grant for grant in changed}
             return frozenset(grant.cluster_id for grant in self._grants.values() if grant.holder == holder)

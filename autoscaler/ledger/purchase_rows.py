@@ -77,7 +77,7 @@ def of_histories(policies: Sequence[Policy]) -> Select[int]:
         select(_P.id).join(clusters, in_cluster).where(_in(UNRESOLVED)),
         select(accounts.c.id).where(accounts.c.nth == 1),
         committed,
-        select(func.max(_P.id)).where(_P.refusal == RefusalClass.GONE, _P.retried_at.is_(None)),
+        select(func.max(_P.id)).where(_P.refusal == RefusalClass.GONE).group_by(_P.endpoint, _P.credential),
     ).subquery()
     return select(found.c.id)
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from autoscaler.model import Inventory, Node, Worker
 
 GONE_AFTER = timedelta(hours=1)
+_TOLD_BY_OUR_CLOCK = ("first_seen_at", "ready_at", "last_ready_at", "last_seen_at", "missing_at", "gone_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,24 @@ class Sighting:
 def merge(known: Mapping[str, Sighting], looked_at: datetime | None, look: Inventory) -> dict[str, Sighting]:
     """The sightings that ``look`` changes or adds, by instance id.
 
-    ``known`` is as of the newest earlier look, taken at ``looked_at``; None: this is the first look at the cluster.
+    ``known`` is as of the newest earlier look, taken at ``looked_at``; None: this is the first look at the cluster. An
+    earlier look with a later time was taken by a clock that was ahead: what it told is taken for as old as this one.
     """
+    if looked_at is not None and looked_at > look.at:
+        before, known, looked_at = known, {key: _not_after(look.at, each) for key, each in known.items()}, look.at
+        changed = {key: each for key, each in known.items() if each != before[key]}
+        return changed | merge(known, looked_at, look)
     nodes = {node.instance_id: node for node in look.nodes if node.role == "Worker"}
     now = {key: _seen(known.get(key), looked_at, node, look.at) for key, node in nodes.items()}
     if looked_at is not None:
         now |= {key: _missed(before, looked_at, look.at) for key, before in known.items() if key not in nodes}
     return {key: sighting for key, sighting in now.items() if sighting != known.get(key)}
+
+
+def _not_after(at: datetime, sighting: Sighting) -> Sighting:
+    """The sighting without a time later than ``at``."""
+    times = {name: getattr(sighting, name) for name in _TOLD_BY_OUR_CLOCK}
+    return replace(sighting, **{name: min(time, at) for name, time in times.items() if time is not None})
 
 
 def _seen(before: Sighting | None, looked_at: datetime | None, node: Node, at: datetime) -> Sighting:

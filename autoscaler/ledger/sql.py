@@ -120,7 +120,7 @@ class SqlLedger:
     def record_look(self, inventory: Inventory) -> tuple[Worker, ...]:
         """Merge one look at a cluster into what is known of its workers, and return those that are not gone.
 
-        A look that is not newer than the newest one recorded changes nothing.
+        A look that is not newer than the newest one recorded changes nothing, unless a clock that was ahead made that.
         """
         with self._writing() as connection:
             cluster_rows.record_look(self._database, connection, inventory)

@@ -21,7 +21,7 @@ class LedgerView(SqlLedger):
     def record_look(self, inventory: Inventory) -> tuple[Worker, ...]:
         """The workers that a ledger would know after this look, which stays unrecorded."""
         with self._database.reading() as connection:
-            return cluster_rows.workers_after(connection, inventory)
+            return cluster_rows.workers_after(self._database, connection, inventory)
 
     def export(self) -> Iterator[Line]:
         """Everything about money, of one moment: kind and values of each line."""

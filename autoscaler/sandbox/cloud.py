@@ -195,6 +195,12 @@ class SandboxCloud:
             self._gateway.standing.clear()
             self._world.fates.clear()
 
+    @property
+    def unused(self) -> list[str]:
+        """What ``fail_next`` and ``doom_next`` gave and nothing has met: each fault's action, and "" for a fate."""
+        with self._lock:
+            return [*(action for action, _ in self._gateway.faults), *("" for _ in self._world.fates)]
+
     def _answer(self, request: Request) -> Reply | Cutoff:
         if self._control is not None and request.segments[0] == CONTROL:
             return self._control(request)

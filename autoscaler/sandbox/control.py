@@ -1,7 +1,7 @@
 """Steers a sandbox in another process: ``/_sandbox/…`` on the sandbox's own port, JSON both ways.
 
-``GET orders``, ``requests`` and ``clusters`` show; each ``POST`` is a method of ``SandboxCloud`` with the same
-arguments, durations as seconds or ISO 8601. A fault names itself by ``kind``.
+``GET orders``, ``requests``, ``clusters`` and ``unused`` show; each ``POST`` is a method of ``SandboxCloud`` with the
+same arguments, durations as seconds or ISO 8601. A fault names itself by ``kind``.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,6 +31,7 @@ class Control:
             "orders": lambda: cloud.orders,
             "requests": lambda: cloud.requests,
             "clusters": clusters,
+            "unused": lambda: cloud.unused,
         }
         self._commands: Mapping[str, Callable[..., object]] = {
             "clusters": cloud.add_cluster,

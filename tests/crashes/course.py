@@ -176,7 +176,6 @@ class Course:
             ],
             ready=cloud.ready_workers(self._cluster_id),
             disturbed=bool(self._outcome.points),
-            stood_still=bool(self._outcome.points) and plan.successor.stands_still,
         )
         return self._outcome
 

@@ -64,35 +64,14 @@ def judge(
     posts: Sequence[str | None],
     ready: int,
     disturbed: bool,
-    stood_still: bool,
 ) -> Verdict:
     """Compare what was sold with what was to be bought.
 
     ``posts``: the nonces of all purchases that reached the cloud; ``ready``: the workers that carry load long after.
     """
-    problems = list(evidence.problems)
     ours = [order for order in orders if order.origin == "api"]
-    by_nonce = {row.nonce: row for row in rows}
-    for nonce, times in Counter(order.nonce for order in ours).items():
-        if times > 1:
-            problems.append(f"{times} orders of one purchase")
-        if nonce not in by_nonce:
-            problems.append("an order that is no purchase's")
-    for nonce, times in Counter(posts).items():
-        if times > 1:
-            problems.append(f"a purchase was sent {times} times")
-        if nonce not in by_nonce:
-            problems.append("a request that is no purchase's")
-    for order in ours:
-        row = by_nonce.get(order.nonce or "")
-        if row is None:
-            continue
-        if order.count > row.asked:
-            problems.append(f"purchase {row.id} asked {row.asked} and the cloud sold {order.count}")
-        if row.state in _NOTHING_BOUGHT:
-            problems.append(f"purchase {row.id} is {row.state}, and the cloud sold {order.count}")
-    problems += [f"purchase {row.id} is still {row.state}" for row in rows if row.state in _OPEN]
-    problems += _needless_calls(trouble, evidence, stood_still)
+    problems = [*evidence.problems, *doubled(rows, ours, posts), *never_settled(rows)]
+    problems += _needless_calls(trouble, evidence)
     arrived = ready - WORKERS_AT_FIRST - evidence.colleagues
     if arrived > WANTED - WORKERS_AT_FIRST:
         problems.append(f"{arrived} workers came of our orders, {WANTED - WORKERS_AT_FIRST} were wanted")
@@ -113,7 +92,40 @@ def judge(
     )
 
 
-def _needless_calls(trouble: Trouble, evidence: Evidence, stood_still: bool) -> list[str]:
+def doubled(rows: Sequence[Row], orders: Sequence[Order], posts: Sequence[str | None]) -> list[str]:
+    """What shows that an intent led to more than one purchase, or to more than it asked.
+
+    ``orders``: those by the API; ``posts``: the nonces of all purchases that reached the cloud.
+    """
+    problems = []
+    by_nonce = {row.nonce: row for row in rows}
+    for nonce, times in Counter(order.nonce for order in orders).items():
+        if times > 1:
+            problems.append(f"{times} orders of one purchase")
+        if nonce not in by_nonce:
+            problems.append("an order that is no purchase's")
+    for nonce, times in Counter(posts).items():
+        if times > 1:
+            problems.append(f"a purchase was sent {times} times")
+        if nonce not in by_nonce:
+            problems.append("a request that is no purchase's")
+    for order in orders:
+        row = by_nonce.get(order.nonce or "")
+        if row is None:
+            continue
+        if order.count > row.asked:
+            problems.append(f"purchase {row.id} asked {row.asked} and the cloud sold {order.count}")
+        if row.state in _NOTHING_BOUGHT:
+            problems.append(f"purchase {row.id} is {row.state}, and the cloud sold {order.count}")
+    return problems
+
+
+def never_settled(rows: Sequence[Row]) -> list[str]:
+    """The purchases that are still open."""
+    return [f"purchase {row.id} is still {row.state}" for row in rows if row.state in _OPEN]
+
+
+def _needless_calls(trouble: Trouble, evidence: Evidence) -> list[str]:
     """Calls of a person that evidence, or the policy's own wish, should have spared."""
     problems = []
     for sold in evidence.unknown.values():
@@ -121,7 +133,7 @@ def _needless_calls(trouble: Trouble, evidence: Evidence, stood_still: bool) -> 
             problems.append("a person was called although the policy settles by itself")
         elif sold and not evidence.colleagues:
             problems.append(f"a person was called although the cloud shows the {sold} workers sold")
-    # Who stood still for too long is refused for its old signature.
-    if Call.REFUSED in evidence.calls and Call.REFUSED not in trouble.calls and not stood_still:
+    # Also who stood still for too long, and is refused for its old signature, needs none.
+    if Call.REFUSED in evidence.calls and Call.REFUSED not in trouble.calls:
         problems.append("a person was called for a refusal that waits for none")
     return problems

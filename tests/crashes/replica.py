@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 from pydantic import SecretStr
 
+from autoscaler import purchasing
 from autoscaler.cloud import Cloud
 from autoscaler.controller import Controller
 from autoscaler.decision import Decision, Evaluation
@@ -41,6 +42,9 @@ PATIENCE = 30.0  # seconds of real time for a request to end
 WORKERS_AT_FIRST = 1
 WANTED = 4
 PER_WORKER = 400
+
+# One that stands still while it settles stands still as a whole: its other jobs must not go on after a while.
+purchasing.SETTLE_PATIENCE_SECONDS = 1_000.0
 
 _REFUSED = frozenset({Reason.REFUSED_POLICY, Reason.REFUSED_ACCOUNT, Reason.REFUSED_GONE})
 

@@ -82,7 +82,6 @@ def problems(**overrides: Any) -> list[str]:
         "posts": ["nonce-1", "nonce-2"],
         "ready": WANTED,
         "disturbed": False,
-        "stood_still": False,
     }
     said |= overrides
     return judge(NO_FAULT, said.pop("evidence"), **said).problems

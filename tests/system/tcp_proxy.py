@@ -53,7 +53,11 @@ class TcpProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._to))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._to))
+            except OSError:  # nobody listens there now
+                _cut(client)
+                continue
             with self._lock:
                 self._open |= {client, server}
             doomed = threading.Event()

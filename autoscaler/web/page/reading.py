@@ -11,14 +11,13 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from autoscaler.budget import room
-from autoscaler.decision import Evaluation
+from autoscaler.decision import Evaluation, differences
 from autoscaler.facts import Facts
 from autoscaler.model import Capacity, Gap, Reading
 from autoscaler.overview import Overview, Standing
 from autoscaler.policy import Policy
 from autoscaler.policy.files import expanded
 from autoscaler.purchase import terms
-from autoscaler.replay import differences
 from autoscaler.web.desk import Desk
 from autoscaler.web.page.frame import Before, Frame, Id, go
 from autoscaler.web.page.picture import DAY, picture
