@@ -12,7 +12,7 @@ IMAGE ?= autoscaler:$(VERSION)
 COMPILE := uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help demo test crashes soak lint types check format image test-image lock clean environment
+.PHONY: help demo test crashes soak bench lint types check format image test-image lock clean environment
 
 help: ## show this list
 	@echo "Start with 'make demo': thirty seconds of the whole job against a sandbox cloud; nothing is bought."
@@ -34,6 +34,9 @@ crashes: environment ## die at every crash point of a purchase (about an hour); 
 soak: environment ## kill, stop and cut off real daemons at random (about 25 minutes); ARGS='--kills 20' for a short one
 	@tests/system/install.sh
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+bench: environment ## how fast a simulation is, and how much memory it takes; ARGS='--load FILE.csv' adds a recording
+	@$(BIN)/python benchmarks/simulation.py $(ARGS)
 
 lint: environment ## look for mistakes and disorder (ruff)
 	@$(BIN)/ruff check .

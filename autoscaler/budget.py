@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from fractions import Fraction
 from itertools import accumulate
 from math import floor
@@ -53,29 +53,54 @@ def _room(budget: Budget, policy: str, purchases: Sequence[Purchase], terms: Ter
     one = [(now, Fraction(1))]
     if of_money:
         one = [
-            (at, (terms.price or 0) * Fraction(months)) for at, months in _billings(terms, now, now - per, now + per)
+            (at, (terms.price or Fraction(0)) * months) for at, months in _billings(terms, now, now - per, now + per)
         ]
     tightest: Room | None = None
     # What a window holds grows only where something enters it: windows that end at such an instant are enough.
     for end in sorted({now, *times[bisect_right(times, now) : bisect_left(times, now + per)], *(at for at, _ in one)}):
         taken = sums[bisect_right(times, end)] - sums[bisect_right(times, end - per)]
         each = sum(amount for at, amount in one if at <= end)
-        left = max(0, floor((limit - taken) / each)) if each else floor(limit)
+        left = max(0, (limit - taken) // each) if each else floor(limit)
         if tightest is None or (left, -taken) < (tightest.workers, -tightest.committed):
             tightest = Room(budget, left, taken, None)
     assert tightest is not None
+    if not tightest.workers:
+        least = one[0][1]
+        if least > limit:
+            return tightest  # there is no room for one, ever
+        freed_at = _freed_at(limit - least, per, times, sums, now)
+        if freed_at is not None:
+            return replace(tightest, changes_at=freed_at)
     edges = [instant for at in times for instant in (at - per, at, at + per)]
     changes = [instant for instant in edges if instant > now]
     if of_money and terms.auto_renew:
         # The renewals of a worker bought later are due later, to the time of day, and months differ in length: they
         # pass a commitment at its time of day, and the end of the window at midnight.
-        changes += [_next_time_of_day(instant, now) for instant in (datetime.min, *edges)]
+        changes.append(_next_time_of_day({time.min, *(instant.time() for instant in edges)}, now))
     return replace(tightest, changes_at=min(changes, default=None))
 
 
-def _next_time_of_day(of: datetime, now: datetime) -> datetime:
-    today = now.replace(hour=of.hour, minute=of.minute, second=of.second, microsecond=of.microsecond)
-    return today if today > now else today + timedelta(days=1)
+def _freed_at(
+    most: Fraction, per: timedelta, times: Sequence[datetime], sums: Sequence[Fraction], now: datetime
+) -> datetime | None:
+    """Until when time alone leaves no window that holds ``now`` with ``most`` or less; None: one has that now.
+
+    A window that ends at a commitment still to come holds what it holds until then; the one that ends now lets go of
+    its commitments, the oldest first. ``sums`` are those of the commitments at ``times``.
+    """
+    gone, here = bisect_right(times, now - per), bisect_right(times, now)
+    upcoming = range(here, bisect_left(times, now + per))
+    full = [times[n] for n in upcoming if sums[n + 1] - sums[bisect_right(times, times[n] - per)] > most]
+    if sums[here] - sums[gone] > most:
+        full.append(next(times[n] + per for n in range(gone, here) if sums[here] - sums[n + 1] <= most))
+    return max(full, default=None)
+
+
+def _next_time_of_day(times: set[time], now: datetime) -> datetime:
+    """The next instant after ``now`` that is at one of these times of the day."""
+    today = [at for at in times if at > now.time()]
+    upcoming = datetime.combine(now.date(), min(today or times), now.tzinfo)
+    return upcoming if today else upcoming + timedelta(days=1)
 
 
 def _counts(budget: Budget, policy: str, purchase: Purchase) -> bool:
@@ -95,7 +120,7 @@ def _commitments(
             yield bought_at, Fraction(count)
     elif count and price is not None:
         for at, months in _billings(purchase.terms, bought_at, after, before):
-            yield at, (count if at == bought_at else _renewing(purchase, at)) * price * months
+            yield at, price * (months * (count if at == bought_at else _renewing(purchase, at)))
 
 
 def _renewing(purchase: Purchase, at: datetime) -> int:
@@ -117,6 +142,11 @@ def _billings(terms: Terms, bought_at: datetime, after: datetime, before: dateti
         if renewed_at > after:
             yield renewed_at, terms.auto_renew_period
         months += terms.auto_renew_period
+
+
+def payments(purchase: Purchase, before: datetime) -> Iterator[tuple[datetime, Fraction]]:
+    """What a purchase commits until an instant, and when: at the purchase, then at each renewal; no price, nothing."""
+    yield from _commitments(purchase, True, purchase.reserved_at - timedelta(microseconds=1), before)
 
 
 def money_of(purchase: Purchase) -> Fraction | None:

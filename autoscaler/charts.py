@@ -267,15 +267,20 @@ class _Drawing(XY):  # type: ignore[misc]  # pygal ships no types
         super()._x_axis()
 
     def _stretches(self) -> None:
-        for band in self._bands:
+        drawn: dict[str, float] = {}  # of each look, how far: one over another would be darker for no reason
+        for band in sorted(self._bands, key=lambda band: band.start_at):
             left, right = (self._across(at) for at in (band.start_at, band.end_at))
+            if right < drawn.get(band.look, left):
+                continue
+            left = max(left, drawn.get(band.look, left))
+            right = drawn[band.look] = max(right, left + 1)  # or nobody would see it
             node = self.svg.node(
                 self.nodes["plot"],
                 "rect",
                 class_=f"band {band.look}",
                 x=round(left, 2),
                 y=0,
-                width=round(max(right - left, 1), 2),
+                width=round(right - left, 2),
                 height=round(self.view.height, 2),
             )
             self.svg.node(node, "title").text = band.says

@@ -376,5 +376,6 @@ def _tell(decision: Decision, news: bool) -> None:
         outcome=decision.outcome.value,
         reason=decision.reason.value,
         add=decision.add,
+        dry_run=decision.dry_run,
         sentence=decision.sentence,
     )

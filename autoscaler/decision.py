@@ -1,6 +1,6 @@
 """Decisions: the pure function from what is known of a policy to what is bought, and why.
 
-``decide`` computes what every check wishes, then hands a draft through RULES; the sentence it ends with is the log
+``decide`` computes what every check wishes, then hands a draft through the rules; the sentence it ends with is the log
 line, the first line of ``explain``, the API's field and the page's text.
 """
 
@@ -12,7 +12,7 @@ from math import ceil
 from autoscaler.facts import Draft, Facts, Reason, Verdict
 from autoscaler.model import Capacity, CheckReading, Gap, GapReason, Outcome, Run
 from autoscaler.policy import Check, Policy, Schedule
-from autoscaler.rules import HOLE_PERIODS, RULES
+from autoscaler.rules import HOLE_PERIODS, LIMITING, WANTING
 from autoscaler.strategy import Fleet, Wish, evaluate
 from autoscaler.supply import Supply, changes_at, count, supply_before
 
@@ -35,6 +35,7 @@ class Decision:
     verdicts: tuple[Verdict, ...]
     sentence: str
     recheck_at: datetime | None  # until then, as long as the readings want the same, the decision stays the same
+    dry_run: bool = False  # what it buys is imagined; false too where a ledger is older than this word
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Evaluation:
 
 def decide(facts: Facts) -> Decision:
     """Decide what to buy for one policy, from ``facts`` alone: equal facts give equal decisions."""
-    draft = _begin(facts)
-    for _, rule in RULES:
+    draft = missing(facts)
+    for _, rule in LIMITING:
         draft = rule(draft, facts)
     reason = draft.reason or (Reason.NEEDED if draft.order is None else Reason.ORDERED)
     buys = reason.outcome is Outcome.SCALE_OUT
@@ -69,8 +70,25 @@ def decide(facts: Facts) -> Decision:
         gaps=tuple(gaps),
         verdicts=draft.verdicts,
         sentence=_sentence(draft, reason),
-        recheck_at=min((at for at in draft.recheck if at > facts.now), default=None),
+        recheck_at=recheck_at(draft, facts),
+        dry_run=facts.policy.dry_run,
     )
+
+
+def missing(facts: Facts) -> Draft:
+    """A decision before its limits: what is wanted and what that lacks.
+
+    Where nothing is to be added, its reason and ``recheck_at`` are the decision's already.
+    """
+    draft = _begin(facts)
+    for _, rule in WANTING:
+        draft = rule(draft, facts)
+    return draft
+
+
+def recheck_at(draft: Draft, facts: Facts) -> datetime | None:
+    """When time alone may change what a draft says."""
+    return min((at for at in draft.recheck if at > facts.now), default=None)
 
 
 def withheld(evaluation: Evaluation, reason: Reason, why: str) -> Evaluation:
@@ -127,26 +145,29 @@ def next_runs(policy: Policy, runs: tuple[Run, ...], demand: Fraction | None, no
     return tuple(needed)
 
 
+def standing(facts: Facts) -> tuple[Supply | Gap, Fleet | Gap]:
+    """Where the workers stand, and what strategies reckon with of that; gaps while capacity is one."""
+    if isinstance(facts.capacity, Gap):
+        return facts.capacity, facts.capacity
+    policy, now, purchases = facts.policy, facts.now, facts.own_purchases()
+    supply = count(policy, facts.capacity, purchases, now)
+    before = supply_before(policy, facts.capacity, purchases, now)
+    return supply, Fleet(supply.serving - supply.imagined, supply.total, supply.total if before is None else before)
+
+
 def _begin(facts: Facts) -> Draft:
-    policy, now = facts.policy, facts.now
-    purchases = facts.own_purchases()
-    supply: Supply | Gap
-    fleet: Fleet | Gap
+    policy, purchases = facts.policy, facts.own_purchases()
+    supply, fleet = standing(facts)
     recheck: tuple[datetime, ...] = ()
     if isinstance(facts.capacity, Capacity):
-        supply = count(policy, facts.capacity, purchases, now)
-        before = supply_before(policy, facts.capacity, purchases, now)
-        fleet = Fleet(supply.serving - supply.imagined, supply.total, supply.total if before is None else before)
         recheck = tuple(changes_at(policy, facts.capacity, purchases))
-    else:
-        supply = fleet = facts.capacity
     readings = {reading.check: reading for reading in facts.readings}
     wishes = tuple(
         (check.name, _wish(check, readings.get(check.name), fleet, policy))
         for check in policy.checks
         if not isinstance(check, Schedule)
     )
-    return Draft(supply=supply, purchases=purchases, wishes=wishes, recheck=recheck)
+    return Draft(supply=supply, fleet=fleet, purchases=purchases, wishes=wishes, recheck=recheck)
 
 
 def _wish(check: Check, reading: CheckReading | None, fleet: Fleet | Gap, policy: Policy) -> Wish | Gap:
@@ -210,6 +231,9 @@ __all__ = [
     "Verdict",
     "decide",
     "differences",
+    "missing",
     "next_runs",
+    "recheck_at",
+    "standing",
     "withheld",
 ]

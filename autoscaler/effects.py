@@ -101,6 +101,7 @@ def _waits(
     facts = Facts(policy, now, (), unknown, history, (*others, order), endpoint="", credential="")
     draft = Draft(
         supply=decision.supply or unknown,
+        fleet=unknown,
         purchases=facts.own_purchases(),
         wishes=(),
         missing=missing,

@@ -1,15 +1,15 @@
 """What a decision rests on, and the draft that the rules pass from one to the next."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from autoscaler.model import Capacity, CheckReading, Gap, History, Outcome, Override, Purchase
 from autoscaler.policy import Policy
-from autoscaler.strategy import Wish
+from autoscaler.strategy import Fleet, Wish
 from autoscaler.supply import Supply
 
 Recheck = Sequence[datetime | None]
@@ -106,11 +106,11 @@ class Verdict:
     says: str
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A decision in the making."""
+class Draft(NamedTuple):
+    """A decision in the making. A tuple, as every rule makes a new one of it: copied in a tenth of the time."""
 
     supply: Supply | Gap
+    fleet: Fleet | Gap
     purchases: tuple[Purchase, ...]  # the policy's own
     wishes: tuple[tuple[str, Wish | Gap], ...]  # what each check wants, by its name
     demand: Fraction | None = None  # before stabilization
@@ -136,8 +136,8 @@ class Draft:
     def objects(self, rule: str, reason: Reason, text: str, recheck: Recheck = ()) -> "Draft":
         """Leave a verdict that says no, where there is something to say no to; the first is the decision's reason."""
         if not self.add:
-            return self.says(rule, text, recheck)
-        return self.concludes(rule, reason, text, recheck)
+            return self.says(rule, text)
+        return self.concludes(rule, reason, text, recheck if self.reason is None else ())
 
     def concludes(self, rule: str, reason: Reason, text: str, recheck: Recheck = (), **changes: Any) -> "Draft":
         """Leave a verdict that nothing is bought, whether or not anything was about to be."""
@@ -146,8 +146,16 @@ class Draft:
         return self._with(rule, reason, text, recheck, changes)
 
     def limits(self, rule: str, reason: Reason, left: int, text: str, recheck: Recheck = ()) -> "Draft":
-        """Leave no more than ``left`` workers to add; none left is a verdict that says no."""
-        if not self.add or self.add <= left:
+        """Leave no more than ``left`` workers to add; none left is a verdict that says no.
+
+        Here and in ``objects`` time counts only where the rule may change what comes out: not where nothing is to be
+        added, nor after another has said no.
+        """
+        if not self.add:
+            return self.says(rule, text)
+        if self.reason is not None:
+            recheck = ()
+        if self.add <= left:
             return self.says(rule, text, recheck)
         if left > 0:
             return self.says(rule, text, recheck, add=left, limited=text)
@@ -157,4 +165,4 @@ class Draft:
         verdict = Verdict(rule, changes.get("add", self.add), reason, text)
         if recheck:
             changes["recheck"] = (*self.recheck, *(at for at in recheck if at is not None))
-        return replace(self, verdicts=(*self.verdicts, verdict), **changes)
+        return self._replace(verdicts=(*self.verdicts, verdict), **changes)

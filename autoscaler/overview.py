@@ -20,6 +20,7 @@ from autoscaler.months import add_months
 from autoscaler.orders import RETIRED_AFTER, Progress, progress
 from autoscaler.policy import Check, Policy, Schedule
 from autoscaler.purchase import OPEN
+from autoscaler.supply import Lapse
 
 OVERDUE_PERIODS = 3
 """So many periods without an evaluation are no missed run. A replica that died is stood in for within 20 s."""
@@ -48,14 +49,6 @@ class Attention:
 
     need: Need
     says: str  # one clause, with what to do where that is one command
-
-
-@dataclass(frozen=True, slots=True)
-class Lapse:
-    """Workers of a policy whose unrenewed term ends at the same instant."""
-
-    at: datetime
-    workers: int
 
 
 @dataclass(frozen=True, slots=True)

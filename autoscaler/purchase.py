@@ -230,6 +230,19 @@ def quiet_period(timeout_mins: int) -> timedelta:
     return SIGNATURE_LIFETIME + timedelta(minutes=timeout_mins) + QUIET_MARGIN
 
 
+def moves_at(purchase: Purchase) -> Iterator[datetime]:
+    """The instants from which on time alone, with a look that shows nothing new, may move an open purchase on."""
+    match purchase.state:
+        case PurchaseState.UNKNOWN:
+            yield (purchase.sent_at or purchase.signed_at) + TASK_LATEST
+            yield quiet_at(purchase)
+        case PurchaseState.ACCEPTED if purchase.overdue_at is None:
+            yield _timeout_at(purchase)
+        case PurchaseState.ACCEPTED:
+            assert purchase.overdue_at is not None
+            yield purchase.overdue_at + LOOKS_APART
+
+
 def _adopt(purchase: Purchase, evidence: Evidence, now: datetime) -> Purchase:
     """Settle an unknown purchase by exactly one task, or by its workers; anything foreign leaves it unknown.
 

@@ -5,7 +5,6 @@ smaller, so that those after it, and the sentence, still know what would have be
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from math import ceil
@@ -196,6 +195,9 @@ def budgets(draft: Draft, facts: Facts) -> Draft:
     rooms = room(policy.limits.budgets, policy.name, facts.history.purchases, terms(policy), facts.now)
     tightest = min(rooms, key=lambda left: left.workers)
     recheck = [left.changes_at for left in rooms]
+    spent = [left.changes_at for left in rooms if not left.workers]
+    if spent:  # while one of them leaves nothing, it does not matter what the others leave
+        recheck = [] if None in spent else [max(filter(None, spent))]
     return draft.limits("budgets", Reason.BUDGET, tightest.workers, _budget_says(tightest), recheck)
 
 
@@ -220,7 +222,7 @@ def purchase_open(draft: Draft, facts: Facts) -> Draft:
         if purchase.state is PurchaseState.UNKNOWN:
             text = f"the outcome of purchase {purchase.id} ({purchase.asked} workers) is unknown"
             text += f", see `autoscaler purchases show {purchase.id}`"
-            return replace(draft.objects("purchase_open", Reason.PURCHASE_UNKNOWN, text), unknown=text)
+            return draft.objects("purchase_open", Reason.PURCHASE_UNKNOWN, text)._replace(unknown=text)
     first = unresolved[0]
     stage = "about to be sent" if first.state is PurchaseState.INTENDED else "being sent"
     return draft.objects("purchase_open", Reason.PURCHASE_OPEN, f"purchase {first.id} is {stage}")
@@ -385,6 +387,9 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("cooldown", cooldown),
     ("freeze", freeze),
 )
+# Up to `orders` they say what is missing; those after it forbid to buy it, and where nothing is missing they change
+# neither the reason nor recheck_at.
+WANTING, LIMITING = RULES[:5], RULES[5:]
 
 
 def _at(instant: datetime, now: datetime) -> str:

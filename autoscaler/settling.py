@@ -46,11 +46,42 @@ class Observer(Protocol):
     def purchases_changed(self, purchases: Iterable[Purchase]) -> None: ...
 
 
+def tell(purchase: Purchase, what: str) -> None:
+    """Log how a purchase stands now, as loudly as a person has to hear of it."""
+    match purchase.state, purchase.refusal:
+        case PurchaseState.REJECTED, RefusalClass.BUSY | RefusalClass.LATER:
+            say = log.warning
+        case PurchaseState.UNKNOWN | PurchaseState.FAILED | PurchaseState.EXPIRED | PurchaseState.REJECTED, _:
+            say = log.error  # a person must hear of it
+        case _:
+            say = log.info
+    say(
+        f"purchase.{purchase.state.value}",
+        purchase=purchase.id,
+        policy=purchase.policy,
+        asked=purchase.asked,
+        arrived=purchase.arrived,
+        failed=purchase.failed,
+        outstanding=purchase.outstanding,
+        why=purchase.message or what,
+    )
+
+
 class Settling:
     """Moves purchases on, and records and tells of every change."""
 
-    def __init__(self, *, ledger: Ledger, cloud: Cloud, observer: Observer, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        cloud: Cloud,
+        observer: Observer,
+        clock: Callable[[], datetime],
+        tell: Callable[[Purchase, str], None] = tell,
+    ) -> None:
+        """``tell`` is called with every purchase that changed, and why it did."""
         self._ledger = ledger
+        self._tell = tell
         self._cloud = cloud
         self._observer = observer
         self._clock = clock
@@ -108,7 +139,7 @@ class Settling:
         """Apply a transition to the row as it stands now, and tell of it."""
         changed = self._ledger.change(purchase_id, change, self._clock(), what)
         self._observer.purchases_changed([changed])
-        tell(changed, what)
+        self._tell(changed, what)
         return changed
 
 
@@ -117,24 +148,3 @@ def _imagine(purchase: Purchase, now: datetime) -> Purchase:
     if purchase.state in (PurchaseState.SENDING, PurchaseState.UNKNOWN):
         return answered(purchase, Accepted(f"imagined-{purchase.nonce}"), now)
     return arrive_imagined(abandoned(purchase, now), now)
-
-
-def tell(purchase: Purchase, what: str) -> None:
-    """Log how a purchase stands now, as loudly as a person has to hear of it."""
-    match purchase.state, purchase.refusal:
-        case PurchaseState.REJECTED, RefusalClass.BUSY | RefusalClass.LATER:
-            say = log.warning
-        case PurchaseState.UNKNOWN | PurchaseState.FAILED | PurchaseState.EXPIRED | PurchaseState.REJECTED, _:
-            say = log.error  # a person must hear of it
-        case _:
-            say = log.info
-    say(
-        f"purchase.{purchase.state.value}",
-        purchase=purchase.id,
-        policy=purchase.policy,
-        asked=purchase.asked,
-        arrived=purchase.arrived,
-        failed=purchase.failed,
-        outstanding=purchase.outstanding,
-        why=purchase.message or what,
-    )

@@ -35,6 +35,14 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Lapse:
+    """Workers whose terms end at the same instant and are not renewed."""
+
+    at: datetime
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
 class Supply:
     """Where the policy's workers stand, in numbers of workers."""
 
@@ -62,9 +70,10 @@ class Supply:
 
 def count(policy: Policy, capacity: Capacity, purchases: Sequence[Purchase], now: datetime) -> Supply:
     """Count a policy's workers at ``now``. ``purchases``: the policy's own."""
-    workers = (*capacity.workers, *_imagined_workers(purchases, now))
-    failures = {instance for purchase in purchases for instance in purchase.failures}
     bought = {purchase.id: purchase for purchase in purchases}
+    there = (worker for worker in capacity.workers if worker.listed or not _is_over(worker, policy, bought, now))
+    workers = (*there, *_imagined_workers(purchases, now))
+    failures = {instance for purchase in purchases for instance in purchase.failures}
     stages = [stage(worker, policy, now, failed=worker.instance_id in failures) for worker in workers]
     real = Counter(at for worker, at in zip(workers, stages, strict=True) if not worker.imagined)
     every = Counter(stages)
@@ -109,8 +118,14 @@ def stage(worker: Worker, policy: Policy, now: datetime, *, failed: bool = False
 
 
 def dropped_out(capacity: Capacity) -> int:
-    """The most workers that stopped being ready within a quarter of an hour and still are not."""
-    times = sorted(w.last_ready_at or w.ready_at for w in capacity.workers if w.ready_at is not None and not w.ready)
+    """The most workers that stopped being ready within a quarter of an hour and still are not, with months left."""
+    times = sorted(
+        worker.last_ready_at or worker.ready_at
+        for worker in capacity.workers
+        if worker.ready_at is not None
+        and not worker.ready
+        and (worker.listed or worker.expires_at is None or worker.expires_at > capacity.at)
+    )
     return max((bisect_right(times, at + AT_ONCE) - n for n, at in enumerate(times)), default=0)
 
 
@@ -136,7 +151,7 @@ def changes_at(policy: Policy, capacity: Capacity, purchases: Sequence[Purchase]
         ends_at = _unrenewed_end(worker, policy, bought)
         if ends_at is not None:
             yield ends_at - policy.replace_before
-            if worker.imagined:
+            if worker.imagined or not worker.listed:
                 yield ends_at
     for purchase in purchases:
         if purchase.state is PurchaseState.EXPIRED and purchase.outstanding:
@@ -168,13 +183,19 @@ def _asked_and_not_seen(purchase: Purchase, now: datetime) -> int:
 def _arriving(purchase: Purchase, workers: dict[str, Worker], policy: Policy, now: datetime) -> bool:
     if purchase.imagined:
         return any(now < arrival.at + policy.warm_up for arrival in purchase.arrivals)
-    found = [workers.get(arrival.instance_id) for arrival in purchase.arrivals if arrival.gone_at is None]
+    found = (workers.get(arrival.instance_id) for arrival in purchase.arrivals if arrival.gone_at is None)
     return any(worker is None or stage(worker, policy, now) in (Stage.JOINING, Stage.WARMING) for worker in found)
 
 
 def _lapses(worker: Worker, policy: Policy, bought: dict[int, Purchase], now: datetime) -> bool:
     ends_at = _unrenewed_end(worker, policy, bought)
     return ends_at is not None and ends_at <= now + policy.replace_before
+
+
+def _is_over(worker: Worker, policy: Policy, bought: dict[int, Purchase], now: datetime) -> bool:
+    """Whether the worker's last term has ended; one that is listed all the same was renewed by somebody."""
+    ends_at = _unrenewed_end(worker, policy, bought)
+    return ends_at is not None and ends_at <= now
 
 
 def _unrenewed_end(worker: Worker, policy: Policy, bought: dict[int, Purchase]) -> datetime | None:

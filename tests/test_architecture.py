@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": VALUES,
     "report": {"core", "clock"},
     "charts": set(),
-    "web": {"core", "clock", "report", "charts", "oncall"},
+    "web": {"core", "clock", "report", "oncall", "charts"},
     "wiring": {*BUILDING, "web"},
     "daemon": {*BUILDING, "web", "wiring"},
     "cli": {*BUILDING, "simulation", "sandbox", "charts", "web", "wiring", "daemon"},

@@ -135,6 +135,15 @@ def test_leaves(found: Room, workers: int, committed: int) -> None:
 CHANGES: dict[str, tuple[Room, datetime | None]] = {
     "never, where nothing was bought": (left(TEN_A_DAY), None),
     "when a purchase leaves the window": (left(TEN_A_DAY, bought(7, at(hours=-1))), at(hours=23)),
+    "a full one not before enough has left it": (
+        left(TEN_A_DAY, bought(1, at(hours=-20)), bought(10, at(hours=-1))),
+        at(hours=23),
+    ),
+    "a full one not before a renewal to come has fallen due": (
+        left(FIVE_THOUSAND, bought(27, day("2026-06-01")), now=day("2026-06-10")),
+        day("2026-07-01"),
+    ),
+    "never, where a single worker costs more": (left(budget(money=100, per=timedelta(days=30))), None),
     "when a renewal comes into its reach": (
         left(budget(money=5000, per=timedelta(days=10)), bought(9, day("2026-06-01")), by=ONCE, now=day("2026-06-20")),
         day("2026-06-21"),

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -116,6 +117,16 @@ def test_bands_and_marks_stand_at_their_instants_and_are_cut_at_the_edges() -> N
     assert float(brief.get("width") or 0) >= 1  # or nobody would see it
     [mark] = shapes(drawing, "mark")
     assert float(re.split("[M ]", mark.get("d") or "")[1]) == pytest.approx(plot / 4, abs=0.1)
+
+
+def test_bands_of_one_look_are_not_drawn_over_each_other_which_would_be_darker() -> None:
+    brief = [Band("short", at(seconds=10 * n), at(seconds=10 * n + 5), "short") for n in range(100)]
+    drawing = drawn(Curve("load", [(START, 1.0)]), bands=[*brief, Band("frozen", START, at(hours=1), "frozen")])
+    shorts = [band for band in shapes(drawing, "band") if "short" in (band.get("class") or "")]
+    edges = [(float(band.get("x") or 0), float(band.get("width") or 0)) for band in shorts]
+    assert 2 < len(edges) < 100
+    assert all(x + width <= after + 0.02 for (x, width), (after, _) in pairwise(edges))
+    assert len(shapes(drawing, "band")) == len(shorts) + 1  # another look stands beside them
 
 
 def test_without_a_point_it_says_so() -> None:

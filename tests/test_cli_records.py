@@ -295,6 +295,12 @@ def test_decisions_come_newest_first_and_as_many_as_asked_for(ledger: SqlLedger,
     ]
 
 
+def test_a_decision_of_a_dry_run_says_so(ledger: SqlLedger, run: Run) -> None:
+    evaluate(ledger, policy(dry_run=True), load=4000)
+    assert "edge (dry run)  hold" in lines(run("decisions"))[1]
+    assert [each["dry_run"] for each in content(run("decisions", "--json"))["decisions"]] == [True]
+
+
 def test_decisions_of_an_empty_ledger(ledger: SqlLedger, run: Run) -> None:
     assert lines(run("decisions")) == ["No decision has been recorded yet."]
     assert content(run("decisions", "--json")) == {"v": 1, "decisions": []}

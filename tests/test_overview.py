@@ -11,8 +11,9 @@ from autoscaler.decision import Evaluation, decide, withheld
 from autoscaler.facts import Reason
 from autoscaler.ledger import MemoryLedger, open_ledger
 from autoscaler.model import GapReason, Inventory, OverrideKind, RefusalClass
-from autoscaler.overview import Lapse, Need, Overview, overview
+from autoscaler.overview import Need, Overview, overview
 from autoscaler.policy import Policy
+from autoscaler.supply import Lapse
 from tests.build import (
     NOW,
     at,

@@ -19,7 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from autoscaler.model import Gap, GapReason, Question, Reading
-from autoscaler.prometheus import Prometheus, Server
+from autoscaler.prometheus import Course, Prometheus, Server
 
 NOW = datetime(2026, 6, 1, 10, 0, tzinfo=UTC)
 ONE = Reading(Fraction(1), None)
@@ -61,6 +61,7 @@ class FakePrometheus:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.calls: list[Call] = []
         self.reply = Reply()
+        self.replies: dict[str, Reply] = {}  # by query, before ``reply``
         self.misbehave: Callable[[socket.socket], None] | None = None
         self.closing = threading.Event()
         fake = self
@@ -76,7 +77,7 @@ class FakePrometheus:
                     fake.misbehave(self.connection)
                     self.close_connection = True
                     return
-                reply = fake.reply
+                reply = fake.replies.get(params.get("query", ""), fake.reply)
                 self.send_response_only(reply.status)
                 if reply.date:
                     self.send_header("Date", format_datetime(reply.date, usegmt=True))
@@ -618,3 +619,107 @@ def test_a_missing_authority_file_is_unreachable(secure: FakePrometheus, connect
 
     assert reason(answer) == GapReason.UNREACHABLE
     assert "/nowhere/ca.pem" in str(answer)
+
+
+# --- history ---
+
+MINUTE = timedelta(minutes=1)
+
+
+def matrix(*series: list[tuple[int, str]], **more: object) -> bytes:
+    """Series by the numbers of their instants, a minute apart from NOW on."""
+    rows = [
+        {"metric": {"site": str(n)}, "values": [[NOW.timestamp() + 60 * tick, text] for tick, text in points]}
+        for n, points in enumerate(series)
+    ]
+    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": rows}, **more}).encode()
+
+
+def course(
+    prometheus: Prometheus, ticks: int, *questions: Question, told: Callable[[int, int], None] = lambda *_: None
+) -> list[Course | Gap]:
+    return prometheus.read_course(questions or (Question("load", None),), NOW, MINUTE, ticks, told)
+
+
+def test_history_is_asked_in_pages_no_longer_than_prometheus_gives(fake: FakePrometheus, connect: Connect) -> None:
+    fake.reply = Reply(matrix())
+    heard: list[tuple[int, int]] = []
+    [answer] = course(connect(fake.url), 5_000, told=lambda done, pages: heard.append((done, pages)))
+    assert isinstance(answer, Course)
+    assert len(answer.values) == 5_000
+    assert answer.gaps == {GapReason.NO_DATA: 5_000}
+    assert heard == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    asked = [(float(call.params["start"]), float(call.params["end"])) for call in fake.calls]
+    since = NOW.timestamp()
+    assert [((start - since) / 60, (end - since) / 60) for start, end in asked] == [
+        (0, 1_999),
+        (2_000, 3_999),
+        (4_000, 4_999),
+    ]
+    assert {(call.path, call.params["step"], call.params["query"]) for call in fake.calls} == {
+        ("/api/v1/query_range", "60", "load")
+    }
+
+
+def test_each_instant_of_history_is_judged_as_a_reading_is(fake: FakePrometheus, connect: Connect) -> None:
+    fake.reply = Reply(matrix([(0, "1"), (1, "0.1"), (2, "NaN"), (3, "+Inf"), (5, "6"), (6, "7")], [(5, "6")]))
+    [answer] = course(connect(fake.url), 7)
+    assert isinstance(answer, Course)
+    assert [value if value == value else None for value in answer.values] == [1, 0.1, None, None, None, None, 7]
+    assert answer.gaps == {
+        GapReason.NOT_A_NUMBER: 1,
+        GapReason.INFINITE: 1,
+        GapReason.NO_DATA: 1,
+        GapReason.SEVERAL_SERIES: 1,
+    }
+
+
+def test_history_too_old_at_its_instant_is_a_gap(fake: FakePrometheus, connect: Connect) -> None:
+    sampled = f"{NOW.timestamp() - 5}"
+    fake.replies["load"] = Reply(matrix([(0, "7"), (1, "8"), (2, "9"), (3, "10")]))
+    fake.reply = Reply(matrix([(0, sampled), (1, sampled), (2, sampled)]))  # to max(timestamp(load))
+    [answer] = course(connect(fake.url), 4, Question("load", timedelta(seconds=90)))
+    assert isinstance(answer, Course)
+    assert answer.gaps == {GapReason.STALE: 1, GapReason.NO_DATA: 1}
+    assert list(answer.values)[:2] == [7, 8]
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        pytest.param(Reply(matrix([(0, "1")], warnings=["store 3 is away"])), GapReason.PARTIAL_ANSWER, id="partial"),
+        pytest.param(Reply(vector("1")), GapReason.BAD_QUERY, id="an answer for one instant"),
+        pytest.param(Reply(b"<html>"), GapReason.NOT_JSON, id="a login page"),
+        pytest.param(Reply(matrix([(77, "1")])), GapReason.NOT_JSON, id="an instant nobody asked for"),
+        pytest.param(Reply(matrix([(0, "one")])), GapReason.NOT_JSON, id="a value that is none"),
+        pytest.param(Reply(error("bad_data", "parse error"), 400), GapReason.BAD_QUERY, id="a bad query"),
+        pytest.param(Reply(error("timeout", "took too long"), 503), GapReason.TIMEOUT, id="the server's own timeout"),
+        pytest.param(Reply(b"", 401), GapReason.UNAUTHORIZED, id="no access"),
+    ],
+)
+def test_history_without_a_whole_answer_is_a_gap(
+    reply: Reply, expected: GapReason, fake: FakePrometheus, connect: Connect
+) -> None:
+    fake.reply = reply
+    [answer] = course(connect(fake.url), 3)
+    assert isinstance(answer, Gap)
+    assert answer.reason is expected
+
+
+def test_a_question_that_failed_is_not_asked_for_its_other_pages(fake: FakePrometheus, connect: Connect) -> None:
+    fake.reply = Reply(b"", 500)
+    answers = course(connect(fake.url), 40_000, Question("load", None), Question("queue", None))
+    assert [isinstance(answer, Gap) for answer in answers] == [True, True]
+    assert len(fake.calls) == 4  # each asked once more, as history has no next evaluation
+
+
+def test_history_is_as_true_by_another_clock(fake: FakePrometheus, connect: Connect) -> None:
+    fake.reply = Reply(matrix([(0, "1")]), date=NOW - timedelta(hours=1))
+    [answer] = course(connect(fake.url), 1)
+    assert isinstance(answer, Course)
+
+
+def test_history_is_asked_with_the_servers_credentials(fake: FakePrometheus, connect: Connect) -> None:
+    fake.reply = Reply(matrix())
+    course(connect(fake.url, token=lambda: SecretStr("open sesame")), 1)
+    assert fake.calls[0].headers["Authorization"] == "Bearer open sesame"

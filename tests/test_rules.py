@@ -620,6 +620,11 @@ AT_ONE = schedule(window("0 13 * * *", timedelta(hours=1), lead=timedelta(minute
 RECHECKS: dict[str, tuple[Facts, datetime | None]] = {
     "nothing that time changes": (lacking(3), None),
     "the end of a cooldown": (lacking(4, purchase(1, asked=1, sent_at=NOW)), at(minutes=10)),
+    "no end of a cooldown, where nothing is lacking": (lacking(0, purchase(1, asked=1, sent_at=NOW)), None),
+    "no end of a cooldown that comes after a cap": (
+        lacking(4, purchase(1, asked=1, sent_at=NOW), overrides=(order("cap", 12),)),
+        at(hours=1),
+    ),
     "the end of a backoff": (lacking(3, failed(1, NOW)), at(minutes=5)),
     "the end of a busy cluster's pause": (lacking(3, refused("busy", ended_at=NOW)), at(seconds=30)),
     "the end of a freeze": (lacking(3, overrides=(order("freeze"),)), at(hours=1)),
@@ -636,6 +641,14 @@ RECHECKS: dict[str, tuple[Facts, datetime | None]] = {
     "a budget that frees": (
         lacking(3, purchase(1, "fulfilled", 10, at(hours=-20), arrivals=()), of=policy(budgets=(budget(10),))),
         at(hours=4),
+    ),
+    "the later of two budgets that are spent": (
+        lacking(
+            3,
+            purchase(1, "fulfilled", 10, at(hours=-20), arrivals=()),
+            of=policy(budgets=(budget(10), budget(10, per=timedelta(days=2)))),
+        ),
+        at(hours=28),
     ),
     "the end of a warm-up": (at_load(400, 0, capacity=capacity(warming(since=at(minutes=-1)))), at(minutes=2)),
     "a worker that no longer is expected": (

@@ -184,6 +184,15 @@ class TestTerms:
         assert counted(capacity(), late, now=NOW - SECOND).paid == 3
         assert counted(capacity(), late, now=NOW).paid == 0
 
+    def test_one_that_left_the_list_at_its_end_is_neither_lost_nor_paid(self) -> None:
+        gone = lost(4, since=at(minutes=-5), listed=False, expires_at=NOW)
+        found = counted(capacity(serving(5) + gone), by=self.ONCE)
+        assert (found.lost, found.total, found.paid) == (0, 5, 5)
+        assert not counted(capacity(serving(4) + gone), by=self.ONCE).unhealthy
+
+    def test_one_that_is_listed_beyond_its_end_was_renewed_by_somebody(self) -> None:
+        assert counted(capacity(serving(3, expires_at=at(hours=-1))), by=self.ONCE).paid == 3
+
     def test_imagined_workers_leave_with_their_term(self) -> None:
         sent_at = datetime.fromisoformat("2026-05-01T12:00Z")
         bought = purchase(1, "fulfilled", asked=3, of=self.ONCE, sent_at=sent_at, imagined=True)
@@ -249,7 +258,8 @@ def any_worker(draw: st.DrawFn) -> Worker:
     seen, ready_at, last = draw(instants), draw(st.none() | instants), draw(instants)
     return worker(
         f"i-{draw(st.integers(0, 10**9))}",
-        ready=ready_at is not None and draw(st.booleans()),
+        listed=(listed := draw(st.booleans())),
+        ready=listed and ready_at is not None and draw(st.booleans()),
         first_seen_at=seen,
         ready_at=ready_at,
         last_ready_at=None if ready_at is None else max(ready_at, last),

@@ -8,7 +8,9 @@ from autoscaler.cli.orders import buy, override
 from autoscaler.cli.policies import check, explain
 from autoscaler.cli.purchases import purchases
 from autoscaler.cli.records import decisions
+from autoscaler.cli.simulation import simulate
 from autoscaler.cli.standing import status
+from autoscaler.cli.testing import test
 from autoscaler.cli.work import demo, run
 
 
@@ -23,7 +25,7 @@ def main() -> None:
 
     \b
     Try it without anything around it:      autoscaler demo
-    Judge your policy files:                autoscaler check policies
+    Judge your policy files, and test them: autoscaler check policies; autoscaler test
     Ask what it would do now, and why:      autoscaler explain edge-beijing
     Run it:                                 autoscaler run
     See how it stands:                      autoscaler status
@@ -31,5 +33,5 @@ def main() -> None:
     """
 
 
-for command in (run, demo, check, explain, status, decisions, purchases, override, buy, ledger):
+for command in (run, demo, check, test, simulate, explain, status, decisions, purchases, override, buy, ledger):
     main.add_command(command)

@@ -35,10 +35,16 @@ _STYLES = {
 }
 
 
-def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, prose: bool = False) -> None:
-    """Print rows under titles. ``prose``: the last column is text to wrap; every other cell stays on its line."""
+def print_table(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], *, prose: bool = False, numbers: bool = False
+) -> None:
+    """Print rows under titles; a column of counts stands on the right of its place.
+
+    ``prose``: the last column is text to wrap; every other cell stays on its line. ``numbers``: all columns but the
+    first are numbers, whatever stands beside them.
+    """
     cells = [[_printable(cell) for cell in row] for row in rows]
-    click.echo(_table(_console(), titles, cells, prose), nl=False)
+    click.echo(_table(_console(), titles, cells, prose, numbers), nl=False)
 
 
 def print_fields(pairs: Iterable[tuple[str, str]]) -> None:
@@ -62,6 +68,11 @@ def print_json(content: Mapping[str, Any]) -> None:
 def json_line(content: Mapping[str, Any]) -> str:
     """An object on one line, in the first version of its form."""
     return json.dumps({"v": 1, **content}, default=_as_json, ensure_ascii=False)
+
+
+def columns_shown() -> int:
+    """Columns that a line may have: the terminal's, and for a pipe as good as any."""
+    return _console().width
 
 
 def as_object(value: object) -> dict[str, Any]:
@@ -103,7 +114,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
-def _table(console: "Console", titles: Sequence[str], rows: list[list[str]], prose: bool) -> str:
+def _table(console: "Console", titles: Sequence[str], rows: list[list[str]], prose: bool, numbers: bool) -> str:
     from rich.cells import cell_len
     from rich.padding import Padding
     from rich.table import Table
@@ -116,7 +127,7 @@ def _table(console: "Console", titles: Sequence[str], rows: list[list[str]], pro
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for number, title in enumerate(titles[:shown]):
         column = {row[number] for row in rows} - {NOTHING}
-        is_count = bool(column) and all(cell.isdigit() for cell in column)
+        is_count = (numbers and number > 0) or (bool(column) and all(cell.isdigit() for cell in column))
         wraps = prose and number == firm
         table.add_column(
             title, justify="right" if is_count else "left", no_wrap=not wraps, overflow="fold" if wraps else "ellipsis"

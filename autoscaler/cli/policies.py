@@ -212,7 +212,7 @@ def _connect(loads: "Sequence[Loaded]") -> "list[Finding]":
 
 def _explain_now(named: str, as_json: bool) -> None:
     settings = settings_or_fail()
-    policy, loaded = _chosen(named, settings)
+    policy, loaded = chosen(named, settings)
 
     from autoscaler.cli.explanation import print_explanation
     from autoscaler.clock import utc_now
@@ -273,7 +273,7 @@ def _ledger(settings: "Settings") -> "Iterator[Ledger]":
         ledger.close()
 
 
-def _chosen(named: str, settings: "Settings") -> "tuple[Policy, Loaded]":
+def chosen(named: str, settings: "Settings") -> "tuple[Policy, Loaded]":
     """The policy named, as the settings let it be, and all that was loaded with it."""
     from autoscaler.policy.files import load_policies
 

@@ -23,6 +23,8 @@ from autoscaler.cli.output import (
 if TYPE_CHECKING:
     from autoscaler.ledger import Ledger, LedgerView
 
+_IMAGINES = {True: " (dry run)", False: ""}
+
 
 @contextmanager
 def ledger_view() -> "Iterator[LedgerView]":
@@ -91,7 +93,7 @@ def decisions(policy: str | None, limit: int, as_json: bool) -> None:
             str(stored.id),
             instant(stored.decision.at),
             ago(stored.decision.at, now),
-            stored.decision.policy,
+            stored.decision.policy + _IMAGINES[stored.decision.dry_run],
             stored.decision.outcome.value,
             stored.decision.sentence,
         )

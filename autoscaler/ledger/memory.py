@@ -274,11 +274,11 @@ class MemoryLedger:
 
         def told(purchase: Purchase) -> Purchase:
             seen = self._sightings.get(purchase.cluster_id, {})
-            arrivals = tuple(
-                replace(arrival, gone_at=seen[arrival.instance_id].gone_at if arrival.instance_id in seen else None)
-                for arrival in purchase.arrivals
-            )
-            return replace(purchase, arrivals=arrivals)
+            gone = [seen[a.instance_id].gone_at if a.instance_id in seen else None for a in purchase.arrivals]
+            if gone == [arrival.gone_at for arrival in purchase.arrivals]:
+                return purchase
+            pairs = zip(purchase.arrivals, gone, strict=True)
+            return replace(purchase, arrivals=tuple(replace(arrival, gone_at=at) for arrival, at in pairs))
 
         return tuple(told(purchase) for purchase in purchases)
 

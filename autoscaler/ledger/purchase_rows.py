@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -10,17 +11,14 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    Text,
-    and_,
     bindparam,
-    column,
     delete,
     func,
     insert,
     select,
+    tuple_,
     union_all,
     update,
-    values,
 )
 
 from autoscaler.ledger.agreement import (
@@ -49,32 +47,39 @@ def of_histories(policies: Sequence[Policy]) -> Select[int]:
 
     What is remembered only for a while is cut off here, by count, so that years of refusals are not read each time.
     """
-    asked = (
-        values(column("policy", Text), column("cluster_id", Text), name="asked")
-        .data(sorted({(policy.name, policy.cluster_id) for policy in policies}))
-        .cte("asked")
+    return _of_histories().params(
+        asked=sorted({(policy.name, policy.cluster_id) for policy in policies}),
+        clusters=sorted({policy.cluster_id for policy in policies}),
+        budgets=sorted(shared_budgets(policies)),
     )
-    clusters = select(asked.c.cluster_id).distinct().cte("clusters")
-    own = and_(_P.policy == asked.c.policy, _P.cluster_id == asked.c.cluster_id)
-    in_cluster = _P.cluster_id == clusters.c.cluster_id
+
+
+@cache
+def _of_histories() -> Select[int]:
+    # Built once, and so compiled once: either takes longer than the database does.
+    own = tuple_(_P.policy, _P.cluster_id).in_(bindparam("asked", expanding=True))
+    in_cluster = _P.cluster_id.in_(bindparam("clusters", expanding=True))
     remembered = (
-        select(_P.id, _nth(_P.policy, _P.cluster_id, _P.state, _P.imagined)).join(asked, own).where(_in(REMEMBERED))
+        select(_P.id, _nth(_P.policy, _P.cluster_id, _P.state, _P.imagined)).where(own, _in(REMEMBERED))
     ).subquery()
     accounts = (
-        select(_P.id, _nth(_P.cluster_id, _P.credential, _P.imagined))
-        .join(clusters, in_cluster)
-        .where(_P.refusal == RefusalClass.ACCOUNT)
+        select(_P.id, _nth(_P.cluster_id, _P.credential, _P.imagined)).where(
+            in_cluster, _P.refusal == RefusalClass.ACCOUNT
+        )
     ).subquery()
     committed = (
         select(_P.id)
         .join(purchase_budgets, purchase_budgets.c.purchase_id == _P.id)
         # "Not in", lest SQLite finds these by their state, which nearly all purchases share, and not by their budget.
-        .where(purchase_budgets.c.budget.in_(sorted(shared_budgets(policies))), _P.state.not_in(sorted(NOTHING_BOUGHT)))
+        .where(
+            purchase_budgets.c.budget.in_(bindparam("budgets", expanding=True)),
+            _P.state.not_in(sorted(NOTHING_BOUGHT)),
+        )
     )
     found = union_all(
-        select(_P.id).join(asked, own).where(_in(COMMITTING)),
+        select(_P.id).where(own, _in(COMMITTING)),
         select(remembered.c.id).where(remembered.c.nth <= REMEMBERED_COUNT),
-        select(_P.id).join(clusters, in_cluster).where(_in(UNRESOLVED)),
+        select(_P.id).where(in_cluster, _in(UNRESOLVED)),
         select(accounts.c.id).where(accounts.c.nth == 1),
         committed,
         select(func.max(_P.id)).where(_P.refusal == RefusalClass.GONE).group_by(_P.endpoint, _P.credential),

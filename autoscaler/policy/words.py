@@ -6,7 +6,7 @@ write instead. Its own text and the input it carries are never passed on.
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -141,7 +141,7 @@ def _unknown(model: type[BaseModel], tree: Node, loc: Path, strategy: str | None
     known = list(part.model_fields)
     if part is Policy:
         known[known.index("name")] = "each"  # the name is the file's
-    return unknown_key(parent, key, known, _elsewhere(loc, strategy))
+    return unknown_key(parent, key, known, _elsewhere(loc, strategy) if model is Policy else "")
 
 
 def _elsewhere(loc: Path, strategy: str | None) -> str:
@@ -170,7 +170,17 @@ def _left_empty(tree: Node, loc: Path) -> bool:
 
 
 def _part(model: type[BaseModel], loc: Path, strategy: str | None) -> type[BaseModel]:
-    if model is not Policy:
-        return model
     names = tuple(part for part in loc if isinstance(part, str))
+    if model is not Policy:
+        for name in names:
+            model = next(_models(model.model_fields[name].annotation), model)
+        return model
     return STRATEGIES[strategy] if names == ("checks",) and strategy is not None else PARTS[names]
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    """The schemas that a field's annotation names: one in ``tuple[Step, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

@@ -8,29 +8,28 @@ the next evaluation is the retry.
 import base64
 import http.client
 import re
-import socket
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from prometheus_api_client import PrometheusConnect
 from pydantic import SecretStr
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from autoscaler import __version__
 from autoscaler.duration import format_duration
 from autoscaler.model import Gap, GapReason, Question, Reading
+from autoscaler.prometheus.course import Course, Page, joined, pages, read_page
+from autoscaler.prometheus.deadline import Call, CutAdapter, under_way
 from autoscaler.prometheus.question import Plan, plan
 
 __all__ = ["Prometheus", "Question", "Server"]
@@ -42,7 +41,13 @@ _DATE_RESOLUTION: Final = timedelta(seconds=1)  # of an HTTP Date header
 _LONGEST_DETAIL: Final = 300  # characters of a foreign message
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+_NUMBERS: Final = frozenset({"vector", "scalar"})
+_RANGES: Final = frozenset({"matrix"})
+_PAGE_PATIENCE: Final = timedelta(minutes=1)  # for each page of history, of all questions together
+
 Secret = Callable[[], SecretStr | None]
+Told = Callable[[int, int], None]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,57 +115,110 @@ class Prometheus:
         url = server.url.rstrip("/")
         self._client = PrometheusConnect(url, session=self._session, auth=_Credentials(server))
         # After the client, which mounts an adapter of its own that retries.
-        self._session.mount(url, _Adapter(pool_connections=1, pool_maxsize=connections))
+        self._session.mount(url, CutAdapter(pool_connections=1, pool_maxsize=connections))
 
     def read(self, questions: Sequence[Question], at: datetime) -> list[Reading | Gap]:
         """What each of ``questions`` comes to at the instant ``at``, in their order.
 
         Equal questions are asked once. Returns within the server's timeout; what has no answer by then is a gap.
         """
-        ends = time.monotonic() + self._timeout.total_seconds()
-        calls = {question: _Call(ends) for question in questions}
-        futures = {question: self._threads.submit(self._ask, question, at, call) for question, call in calls.items()}
-        wait(futures.values(), timeout=self._timeout.total_seconds())
-        answers: dict[Question, Reading | Gap] = {}
-        for question, future in futures.items():
-            if future.done() and not future.cancelled():
-                answers[question] = future.result()
-            else:
-                future.cancel()
-                calls[question].cut()
-                answers[question] = self._too_late()
+
+        def ask(_: Question, asking: Plan, call: Call) -> Reading | Gap:
+            # `timeout` stops the work on the server too, of which cutting the connection may tell it late.
+            params = {"time": f"{at.timestamp():.3f}", "timeout": f"{call.remaining():.3f}"}
+            return asking.reading(self._client.custom_query(asking.query, params=params, timeout=call.remaining()), at)
+
+        answers = self._asked(questions, ask, self._timeout)
         return [answers[question] for question in questions]
+
+    def read_course(
+        self, questions: Sequence[Question], start_at: datetime, step: timedelta, ticks: int, told: Told
+    ) -> list[Course | Gap]:
+        """What each of ``questions`` came to at ``ticks`` instants, ``step`` apart from ``start_at`` on.
+
+        Asked page by page, each within a minute: history takes longer than an evaluation may. A question with a page
+        that has no whole answer, twice, is a gap. ``told`` hears how many pages have come, and of how many.
+        """
+        courses: dict[Question, list[Course]] = {question: [] for question in questions}
+        failed: dict[Question, Gap] = {}
+        asked = list(pages(start_at, step, ticks))
+        for number, page in enumerate(asked):
+            told(number, len(asked))
+            ask = partial(self._page, page)
+            answers = self._asked([each for each in courses if each not in failed], ask, _PAGE_PATIENCE, _RANGES)
+            # Once more what failed: history has no next evaluation that would ask again.
+            again = [question for question, answer in answers.items() if isinstance(answer, Gap)]
+            answers |= self._asked(again, ask, _PAGE_PATIENCE, _RANGES)
+            for question, answer in answers.items():
+                if isinstance(answer, Gap):
+                    failed[question] = answer
+                else:
+                    courses[question].append(answer)
+        told(len(asked), len(asked))
+        return [failed.get(question) or joined(courses[question]) for question in questions]
 
     def close(self) -> None:
         """Let its threads and connections go; it cannot be asked again."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._session.close()
 
-    def _ask(self, question: Question, at: datetime, call: "_Call") -> Reading | Gap:
+    def _page(self, page: Page, question: Question, asking: Plan, call: Call) -> Course:
+        bounds = {name: f"{at.timestamp():.3f}" for name, at in (("start", page.start_at), ("end", page.end_at))}
+        matrices = [
+            self._client.custom_query_range(
+                query,
+                page.start_at,
+                page.end_at,
+                f"{page.step.total_seconds():g}",
+                params={**bounds, "timeout": f"{call.remaining():.3f}"},
+                timeout=call.remaining(),
+            )
+            for query in (question.query, *(source.newest for source in asking.sources))
+        ]
+        return read_page(page, matrices[0], asking.sources, matrices[1:], asking.max_age)
+
+    def _asked(
+        self,
+        questions: Iterable[Question],
+        ask: Callable[[Question, Plan, Call], Answer],
+        patience: timedelta,
+        kinds: frozenset[str] = _NUMBERS,
+    ) -> dict[Question, Answer | Gap]:
+        """Each question's answer, all asked at once; what has none within ``patience`` is a gap."""
+        ends = time.monotonic() + patience.total_seconds()
+        calls = {question: Call(ends, kinds) for question in questions}
+        too_late = Gap(GapReason.TIMEOUT, f"no answer within {format_duration(patience)}")
+        futures = {
+            question: self._threads.submit(self._ask, question, ask, call, too_late) for question, call in calls.items()
+        }
+        try:
+            wait(futures.values(), timeout=patience.total_seconds())
+        finally:  # also where a person does not wait any longer
+            late = {question for question, future in futures.items() if not future.done() or future.cancelled()}
+            for question in late:
+                futures[question].cancel()
+                calls[question].cut()
+        return {question: too_late if question in late else future.result() for question, future in futures.items()}
+
+    def _ask(
+        self, question: Question, ask: Callable[[Question, Plan, Call], Answer], call: Call, too_late: Gap
+    ) -> Answer | Gap:
         asking = plan(question)
         if isinstance(asking, Gap):
             return asking
-        _thread.call = call
+        under_way.call = call
         try:
-            return self._answer(asking, at, call)
+            return ask(question, asking, call) if call.remaining() > 0 else too_late
         except _NoReading as refusal:
             return refusal.gap
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             if call.remaining() <= 0 or isinstance(_cause(error), TimeoutError | urllib3.exceptions.TimeoutError):
-                return self._too_late()
+                return too_late
             return Gap(GapReason.UNREACHABLE, _shortened(_explained(error)))
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
             return Gap(GapReason.NOT_JSON, "the answer is not one of Prometheus's")
         finally:
             call.release()
-
-    def _answer(self, asking: Plan, at: datetime, call: "_Call") -> Reading | Gap:
-        remaining = call.remaining()
-        if remaining <= 0:
-            return self._too_late()
-        # `timeout` stops the work on the server too, of which cutting the connection may tell it late.
-        params = {"time": f"{at.timestamp():.3f}", "timeout": f"{remaining:.3f}"}
-        return asking.reading(self._client.custom_query(asking.query, params=params, timeout=remaining), at)
 
     def _inspect(self, response: requests.Response, *_: Any, **__: Any) -> None:
         """Look at an answer before the client library does, which drops all of it but the result."""
@@ -172,15 +230,13 @@ class Prometheus:
             kind, warnings = answer["data"]["resultType"], answer.get("warnings") or []
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
             raise _NoReading(Gap(GapReason.NOT_JSON, "the answer is not JSON of Prometheus")) from None
-        if gap := _clock_gap(response.headers.get("Date"), now - response.elapsed, now):
+        history = under_way.call.kinds is _RANGES  # which is as true by another clock
+        if not history and (gap := _clock_gap(response.headers.get("Date"), now - response.elapsed, now)):
             raise _NoReading(gap)
         if warnings:
             raise _NoReading(Gap(GapReason.PARTIAL_ANSWER, _shortened("; ".join(map(str, warnings)))))
-        if kind not in {"vector", "scalar"}:
+        if kind not in under_way.call.kinds:
             raise _NoReading(Gap(GapReason.BAD_QUERY, f"the query gives a {kind}, not a number"))
-
-    def _too_late(self) -> Gap:
-        return Gap(GapReason.TIMEOUT, f"no answer within {format_duration(self._timeout)}")
 
 
 class _NoReading(Exception):
@@ -283,83 +339,3 @@ def _fit_for_header(value: str, what: str) -> str:
     if not (value.isascii() and value.isprintable()):
         raise _NoReading(Gap(GapReason.UNAUTHORIZED, f"the {what} holds a character that no header may"))
     return value
-
-
-# --- the deadline: a server that sends a byte now and then passes every timeout of requests, which is per read ---
-
-
-class _Call:
-    """One request under way, which another thread can cut off when its time is up."""
-
-    def __init__(self, ends: float) -> None:
-        self._ends = ends
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._over = False
-
-    def remaining(self) -> float:
-        """Seconds left."""
-        return self._ends - time.monotonic()
-
-    def take(self, connected: socket.socket) -> None:
-        """Remember what to cut; TimeoutError where it is too late to begin."""
-        with self._lock:
-            if self._over:
-                raise TimeoutError
-            self._socket = connected
-
-    def release(self) -> None:
-        """The connection may serve another call from now on."""
-        with self._lock:
-            self._socket = None
-
-    def cut(self) -> None:
-        """End it: whatever its thread waits for fails now."""
-        with self._lock:
-            self._over = True
-            if self._socket is not None:
-                with suppress(OSError):
-                    # Not the TLS socket's own method, which is not made for a second thread.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-
-class _Thread(threading.local):
-    """What the thread is at; the libraries between here and the socket have no place to carry it."""
-
-    call: _Call
-
-
-_thread = _Thread()
-
-
-class _Connection(urllib3.connection.HTTPConnection):
-    """A connection that tells the call which socket it uses, new or kept alive."""
-
-    def connect(self) -> None:
-        super().connect()
-        _thread.call.take(self.sock)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None:
-            _thread.call.take(self.sock)
-        super().request(*args, **kwargs)
-
-
-class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter of such connections, which does not retry."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}

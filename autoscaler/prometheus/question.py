@@ -43,7 +43,7 @@ _FINITE: Final = re.compile(r"[+-]?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """A selector of the expression, and where its samples are to be found."""
 
     selector: str
@@ -58,7 +58,7 @@ class Plan:
 
     query: str
     max_age: timedelta | None
-    sources: tuple[_Source, ...] = ()
+    sources: tuple[Source, ...] = ()
 
     def reading(self, result: Sequence[Any], at: datetime) -> Reading | Gap:
         """The reading that ``result`` holds, as of ``at``, the query's own time.
@@ -112,9 +112,9 @@ def _labelled(vector: str, part: str) -> str:
     return f'label_replace({vector}, "{_PART}", "{part}", "", "")'
 
 
-def _sources(expression: Expr) -> tuple[_Source, ...]:
+def _sources(expression: Expr) -> tuple[Source, ...]:
     """The selectors of ``expression``, each once."""
-    found: dict[_Source, None] = {}
+    found: dict[Source, None] = {}
     around: list[Expr] = []
 
     def enter(node: Expr) -> None:
@@ -129,7 +129,7 @@ def _sources(expression: Expr) -> tuple[_Source, ...]:
     return tuple(found)
 
 
-def _source(selector: VectorSelector, around: Sequence[Expr]) -> _Source:
+def _source(selector: VectorSelector, around: Sequence[Expr]) -> Source:
     matrix = around[-1] if around and isinstance(around[-1], MatrixSelector) else None
     subqueries = [node for node in around if isinstance(node, SubqueryExpr)]
     offset = selector.offset or timedelta(0)
@@ -140,7 +140,7 @@ def _source(selector: VectorSelector, around: Sequence[Expr]) -> _Source:
     for subquery in reversed(subqueries):
         newest = _within(newest, subquery)
         offset += subquery.offset or timedelta(0)
-    return _Source(
+    return Source(
         selector=(matrix or selector).prettify(),
         newest=newest,
         offset=offset,
@@ -209,9 +209,9 @@ def _is_scalar(expression: Expr) -> bool:
             return False
 
 
-def _age(sources: Sequence[_Source], newest: Mapping[str, str], max_age: timedelta, at: datetime) -> timedelta | Gap:
+def _age(sources: Sequence[Source], newest: Mapping[str, str], max_age: timedelta, at: datetime) -> timedelta | Gap:
     """Age of the oldest of the sources' newest samples."""
-    ages: list[tuple[timedelta, _Source]] = []
+    ages: list[tuple[timedelta, Source]] = []
     for number, source in enumerate(sources):
         text = newest.get(str(number))
         if text is None:

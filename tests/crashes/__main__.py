@@ -2,7 +2,7 @@
 
 Prints for each trouble and each place in the course the workers that the cloud sold, of those that were asked for and
 may have been sold, over all courses in which a replica died (or stood still) there. Ends with 1 if the judge finds
-anything wrong.
+anything wrong. Ctrl-C ends it early, with the table of what was explored by then.
 """
 
 import argparse
@@ -32,11 +32,16 @@ def main() -> int:
     begun = time.monotonic()
     todo = fields(troubles, pairs=not asked.no_pairs, seed=asked.seed)
     found: dict[str, list[Outcome]] = {trouble.name: [] for trouble in troubles}
-    for number, (field, outcomes) in enumerate(explored(todo), 1):
-        found[field.trouble.name] += outcomes
-        _progress(number, len(todo), field, outcomes, begun)
+    done = 0
+    try:
+        for done, (field, outcomes) in enumerate(explored(todo), 1):
+            found[field.trouble.name] += outcomes
+            _progress(done, len(todo), field, outcomes, begun)
+    except KeyboardInterrupt:
+        print(f"stopped after {done} of {len(todo)} parts: what follows is of those alone")
     _table(found)
-    return _totals([outcome for outcomes in found.values() for outcome in outcomes], time.monotonic() - begun)
+    wrong = _totals([outcome for outcomes in found.values() for outcome in outcomes], time.monotonic() - begun)
+    return 1 if wrong or done < len(todo) else 0
 
 
 def _progress(number: int, total: int, field: Field, outcomes: Sequence[Outcome], begun: float) -> None:
@@ -63,7 +68,7 @@ def _table(found: dict[str, list[Outcome]]) -> None:
         print(f"{name:<{longest}}" + "".join(f"{cell:>11}" for cell in cells))
 
 
-def _totals(outcomes: Sequence[Outcome], seconds: float) -> int:
+def _totals(outcomes: Sequence[Outcome], seconds: float) -> bool:
     wrong = [problem for outcome in outcomes for problem in outcome.problems]
     times = Counter(len(outcome.points) for outcome in outcomes)
     still = sum(bool(outcome.points) and outcome.plan.successor.stands_still for outcome in outcomes)
@@ -81,7 +86,7 @@ def _totals(outcomes: Sequence[Outcome], seconds: float) -> int:
     print(f"wrong: {len(wrong)}")
     for problem in wrong[:_MOST_SHOWN]:
         print(f"  {problem}")
-    return 1 if wrong else 0
+    return bool(wrong)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -50,16 +51,19 @@ class Field:
 
 
 def fields(troubles: Sequence[Trouble], *, pairs: bool, seed: int) -> list[Field]:
-    """All there is to explore."""
-    return [Field(trouble, successor, pairs, seed) for trouble in troubles for successor in Successor]
+    """All there is to explore; what is cut off half-way has still met every trouble."""
+    return [Field(trouble, successor, pairs, seed) for successor in Successor for trouble in troubles]
 
 
 def explored(fields: Iterable[Field], processes: int | None = None) -> Iterator[tuple[Field, list[Outcome]]]:
     """Each field with what was found in it, as it is done."""
     with _pool(processes) as pool:
         waiting = {pool.submit(_explore, field): field for field in fields}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def run_all(plans: Sequence[Plan], processes: int | None = None) -> list[Outcome]:
@@ -85,6 +89,7 @@ _rigs: list[Rig] = []  # this process's one
 
 
 def _set_up(folder: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for whoever gives out the work, and a rig is left whole
     _rigs.append(Rig(Path(mkdtemp(dir=folder))))
 
 

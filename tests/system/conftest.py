@@ -21,6 +21,17 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusS
         yield server
 
 
+@pytest.fixture(scope="module")
+def fresh_prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    """A running Prometheus of one module's own. A month of history before anything else is in order; after samples of
+    now it is not, and then a range query takes Prometheus minutes.
+    """
+    if binary() is None:
+        missing("prometheus", "apt-get install --no-install-recommends prometheus")
+    with PrometheusServer(tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
+
+
 def missing(what: str, mend: str) -> None:
     """End the test: failed where ``CI`` is set, else skipped with the command that would let it run."""
     message = f"{what} is not on this machine: {mend}"
