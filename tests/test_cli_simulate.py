@@ -239,6 +239,8 @@ def test_the_report_is_one_page_with_nothing_from_elsewhere(folder: Path) -> Non
         pytest.param(("edge", "--load", "load.csv", "--against-ledger"), 3, "no ledger", id="no ledger"),
         pytest.param(("edge", "--load", "load.csv", "--csv", "no/c.csv"), 2, "no/c.csv cannot be written", id="csv"),
         pytest.param(("edge", "--load", "load.csv", "--report", "no/r"), 2, "no/r cannot be written", id="report"),
+        pytest.param(("edge", "--report", "no/r"), 2, "there is no folder no", id="no folder, told before all reading"),
+        pytest.param(("edge", "--from", "0001-01-01"), 2, "'0001-01-01' is not of our age", id="before all records"),
         pytest.param(("edge", "--load", "load.csv", "--from", "2027-01-01"), 1, "has no row from --from", id="after"),
         pytest.param(("edge", "--from", "1970-01-01", "--step", "1s"), 2, "more than 10,000,000: give", id="too long"),
     ],

@@ -117,6 +117,12 @@ def test_what_a_task_gave_up_stays_committed_and_never_arrives() -> None:
         ),
         pytest.param(policy(checks=(steps((1, 3)),)), {"queue": [5, 5]}, [0, 0], id="steps name no number"),
         pytest.param(policy(), {"sessions": [-3, 1e-9]}, [0, 1], id="load below nothing"),
+        pytest.param(
+            policy(checks=(setpoint("0.1"),)),
+            {"utilization": [1e18, 1e308]},
+            [10**6, 10**6],
+            id="no earthly load",
+        ),
     ],
 )
 def test_what_load_needs(of: Policy, series: dict[str, list[float]], expected: list[int]) -> None:

@@ -19,6 +19,8 @@ from autoscaler.supply import Lapse
 
 # A quotient of doubles is off by far less; nearer to a whole number it is decided exactly.
 _UNSURE = 1e-9
+# What load may need at most, in workers: as many as the highest maximum, so that sums of it can be kept.
+_MOST_WORKERS = 1_000_000
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -143,7 +145,9 @@ def _shares(values: Sequence[float], each: Fraction) -> Iterator[int]:
             yield 0
             continue
         quotient = value / about
-        if abs(quotient - round(quotient)) <= _UNSURE * max(1.0, quotient):
+        if quotient >= _MOST_WORKERS:
+            yield _MOST_WORKERS
+        elif abs(quotient - round(quotient)) <= _UNSURE * max(1.0, quotient):
             yield ceil(exact(value) / each)
         else:
             yield ceil(quotient)

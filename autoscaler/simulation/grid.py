@@ -16,6 +16,7 @@ from autoscaler.simulation.load import Load, carried
 READY: Final = "ready"
 """The column of workers that carried load."""
 _OVER: Final = ".over"
+_MOST_WORKERS: Final = 100_000  # each is an object of the simulated cloud
 
 
 class Unusable(Exception):
@@ -109,3 +110,6 @@ def _require_counts(name: str, column: "array[float]") -> None:
     for value in column:
         if not isnan(value) and (value < 0 or value != int(value)):
             raise Unusable(name, f"{value:g} is not a number of workers", "write whole numbers from 0 up")
+        if value > _MOST_WORKERS:
+            what = f"{value:g} is more than {_MOST_WORKERS:,} workers"
+            raise Unusable(name, what, "write how many carried load then, by this policy's instance type alone")
