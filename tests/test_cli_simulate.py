@@ -199,7 +199,18 @@ def test_the_cheapest_possible_is_beside_it(folder: Path) -> None:
     assert isinstance(optimum, dict)
     assert (optimum["workers"], optimum["money"]) == (8, 1440)
     output = run("edge", "--load", "load.csv", "--optimum").output
-    assert "spent beyond it" in output
+    assert re.search(r"cheapest that is never short, terms +8\n", output)
+    assert "spent, against its price" in output
+
+
+def test_steps_do_not_say_whether_load_was_short(folder: Path) -> None:
+    sums = "{name: sessions, query: sum(sessions), strategy: per_worker, load_per_worker: 400}"
+    steps = "{name: sessions, query: sum(sessions), strategy: steps, steps: [{at: 1000, add: 1}]}"
+    (folder / "policies" / "edge.yaml").write_text(POLICY.replace(sums, steps))
+    output = run("edge", "--load", "load.csv", "--optimum", "--report", "report.html").output
+    assert "no check says how many workers load needs" in output
+    assert not re.search("never|cheapest", output)
+    assert "never short" not in (folder / "report.html").read_text()
 
 
 def test_the_report_is_one_page_with_nothing_from_elsewhere(folder: Path) -> None:
