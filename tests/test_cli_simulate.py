@@ -172,6 +172,15 @@ def test_two_drafts_of_one_name_are_called_by_their_paths(folder: Path) -> None:
     assert [each["name"] for each in json.loads(result.output)["simulations"]] == ["edge", "drafts/edge.yaml"]
 
 
+def test_drafts_of_one_policy_may_lie_side_by_side(folder: Path) -> None:
+    (folder / "drafts").mkdir()
+    for name in ("bold", "timid"):  # for the same cluster and the same workers
+        (folder / "drafts" / f"{name}.yaml").write_text(POLICY)
+    result = run("drafts/bold.yaml", "drafts/timid.yaml", "--load", "load.csv", "--json")
+    assert result.exit_code == 0, result.output
+    assert [each["name"] for each in json.loads(result.output)["simulations"]] == ["bold", "timid"]
+
+
 def test_the_course_has_a_row_for_each_evaluation(folder: Path) -> None:
     assert run("edge", "--load", "load.csv", "--csv", "course.csv", "--set", "cooldown=1m").exit_code == 0
     with (folder / "course.csv").open() as stream:

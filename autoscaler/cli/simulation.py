@@ -101,7 +101,7 @@ class _Join(click.ParamType):  # type: ignore[type-arg]  # generic in the newest
 @click.option("--join", metavar="TIME", type=_Join(), help="How long workers take to join, or least,likely,most.")
 @click.option("--failing", metavar="SHARE", type=_Share(), default="0%", help="Workers that never join, like 5%.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, help="Of whatever is chance.")
-@click.option("--optimum", "seeks_optimum", is_flag=True, help="Compare with the cheapest that was possible.")
+@click.option("--optimum", "seeks_optimum", is_flag=True, help="Compare with the cheapest that is never short.")
 @click.option("--against-ledger", is_flag=True, help="Put beside it what the daemon did in that time.")
 @click.option("--csv", "csv_file", metavar="FILE", type=_Written(),
               help="Write the course over time, a row for each evaluation.")  # fmt: skip
