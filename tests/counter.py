@@ -11,16 +11,17 @@ from pydantic import SecretStr
 
 from autoscaler.decision import Evaluation, decide
 from autoscaler.ledger import LedgerError, MemoryLedger, NotFound
-from autoscaler.model import Purchase
+from autoscaler.model import GapReason, OverrideKind, Purchase, RefusalClass
 from autoscaler.orders import Orders, progress
 from autoscaler.overview import overview
 from autoscaler.policy import Policy
 from autoscaler.web import Access, Desk
-from tests.build import NOW, capacity, facts, policy, workers
+from tests.build import NOW, at, capacity, facts, policy, purchase, unread, workers
 from tests.fakes import FlakyLedger
 
 EDGE = policy(price_per_worker_month=Fraction(180), currency="CNY", per_action=2, maximum=20, labels={"team": "live"})
 OTHER = policy(name="other", cluster_id="C2", dry_run=True)
+SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 ANA, BO = "token-of-ana-0123456789", "token-of-bo-0123456789"
 
 
@@ -78,3 +79,28 @@ class Counter:
     def keep(self, made: Purchase) -> None:
         """Put a purchase into the ledger."""
         self.memory._store(made)
+
+    def keep_unknown(self, **fields: Any) -> Purchase:
+        """Put a purchase of unknown outcome into the ledger."""
+        plain = {"id": 7, "state": "unknown", "asked": 3, "of": EDGE, "sent_at": at(minutes=-40)}
+        made = purchase(**(plain | fields))
+        self.keep(made)
+        return made
+
+    def come_alive(self) -> None:
+        """Have everything there is to show, at once, some of it hostile."""
+        self.keep(purchase(id=3, state="fulfilled", asked=2, of=EDGE, sent_at=at(hours=-5)))
+        refused = {"refusal": RefusalClass.ACCOUNT, "code": "Forbidden", "message": SCRIPT}
+        self.keep(purchase(id=5, state="rejected", of=OTHER, **refused))
+        self.keep_unknown()
+        for kind, number in ((OverrideKind.FREEZE, None), (OverrideKind.FLOOR, 4), (OverrideKind.BUY, 2)):
+            self.memory.add_override(kind, ("edge",), number, "bo", SCRIPT, at(hours=-1), at(hours=2))
+        self.memory.end_override(2, "ana", SCRIPT, at(minutes=-5))
+        known = {
+            "overrides": self.memory.overrides(NOW),
+            "history": self.memory.histories([EDGE], NOW)["edge"],
+        }
+        for minutes in range(30, -1, -1):
+            self.now = at(minutes=-minutes)
+            self.evaluate(EDGE, 4000 + minutes, capacity=capacity(workers(10), at=self.now), **known)
+        self.evaluate(OTHER, readings=(unread(reason=GapReason.STALE),))

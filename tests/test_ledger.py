@@ -565,7 +565,9 @@ def test_a_reservation_writes_the_decision_and_the_intent_together(ledger: Ledge
 def test_a_decision_that_buys_is_appended_even_if_it_is_no_news(ledger: Ledger) -> None:
     for n in range(2):
         become(ledger, reserve(ledger, intended(nonce=f"n{n}")), state="accepted")
-    assert len(ledger.decisions()) == 2
+    newest, oldest = ledger.decisions()
+    assert [ledger.decision_of(purchase.id) for purchase in ledger.purchases()] == [newest.id, oldest.id]
+    assert ledger.decision_of(99) is None
 
 
 def test_a_reservation_may_come_to_nothing(ledger: Ledger) -> None:

@@ -86,11 +86,18 @@ class _Join(click.ParamType):  # type: ignore[type-arg]  # generic in the newest
 @click.option(
     "--load", "file", metavar="FILE", type=click.Path(path_type=Path), help="Load from a CSV file, not Prometheus."
 )
-@click.option("--last", metavar="TIME", type=_Duration(), help="Load of the last so long.  [default: 30d]")
-@click.option("--from", "start_at", metavar="TIME", type=_Instant(), help="Load from this time on.")
-@click.option("--to", "end_at", metavar="TIME", type=_Instant(), help="Load up to this time.  [default: now]")
-@click.option("--step", metavar="TIME", type=_Duration(), help="Time between evaluations.  [default: evaluate_every]")
-@click.option("--ready", metavar="N", type=click.IntRange(0, 100_000), help="Workers there at the start.")
+@click.option("--last", metavar="LENGTH", type=_Duration(), help="How far back load begins.  [default: 30d]")
+@click.option("--from", "start_at", metavar="INSTANT", type=_Instant(), help="Load from then on.")
+@click.option(
+    "--to", "end_at", metavar="INSTANT", type=_Instant(), help="Load until then.  [default: now, or all of FILE]"
+)
+@click.option("--step", metavar="LENGTH", type=_Duration(), help="Time between evaluations.  [default: evaluate_every]")
+@click.option(
+    "--ready",
+    metavar="N",
+    type=click.IntRange(0, 100_000),
+    help="Workers at the start.  [default: recorded, or the minimum]",
+)
 @click.option(
     "--set",
     "changes",
@@ -98,9 +105,11 @@ class _Join(click.ParamType):  # type: ignore[type-arg]  # generic in the newest
     multiple=True,
     help="A variant beside the policy as it is: limits.per_action=10, several changes by commas. Repeatable.",
 )
-@click.option("--join", metavar="TIME", type=_Join(), help="How long workers take to join, or least,likely,most.")
+@click.option("--join", metavar="LENGTH", type=_Join(), help="How long workers take to join: 8m, or least,likely,most.")
 @click.option("--failing", metavar="SHARE", type=_Share(), default="0%", help="Workers that never join, like 5%.")
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, help="Of whatever is chance.")
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(min=0), default=0, help="Seed of what is left to chance.  [default: 0]"
+)
 @click.option("--optimum", "seeks_optimum", is_flag=True, help="Compare with the cheapest that is never short.")
 @click.option("--against-ledger", is_flag=True, help="Put beside it what the daemon did in that time.")
 @click.option("--csv", "csv_file", metavar="FILE", type=_Written(),

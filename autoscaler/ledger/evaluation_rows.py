@@ -148,6 +148,13 @@ def evaluation(connection: Connection, decision_id: int) -> Evaluation | None:
     return Evaluation(_FACTS.validate_python(json.loads(zlib.decompress(facts)) | {"policy": policy}), decision)
 
 
+def of_purchase(connection: Connection, purchase_id: int) -> int | None:
+    """The number of the decision that a purchase was made by."""
+    policy = select(purchases.c.policy).where(purchases.c.id == purchase_id).scalar_subquery()  # it has an index
+    query = select(decisions.c.id).where(decisions.c.policy == policy, decisions.c.purchase_id == purchase_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def sampled(connection: Connection, policy: str, since: datetime) -> tuple[Sample, ...]:
     """The samples of a policy from ``since`` on, oldest first."""
     newest = current(connection, {policy}).get(policy)

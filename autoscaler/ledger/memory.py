@@ -176,6 +176,10 @@ class MemoryLedger:
             evaluation, _ = self._decisions.get(decision_id, (None, None))
             return evaluation
 
+    def decision_of(self, purchase_id: int) -> int | None:
+        with self._lock:
+            return next((id for id, (_, bought_by) in self._decisions.items() if bought_by == purchase_id), None)
+
     def latest(self) -> Mapping[str, Decision]:
         with self._lock:
             return {policy: decision for policy, (decision, _) in self._latest.items()}

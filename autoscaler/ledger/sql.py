@@ -158,6 +158,11 @@ class SqlLedger:
         with self._database.reading() as connection:
             return evaluation_rows.evaluation(connection, decision_id)
 
+    def decision_of(self, purchase_id: int) -> int | None:
+        """The number of the decision that a purchase was made by; None: there is no such purchase."""
+        with self._database.reading() as connection:
+            return evaluation_rows.of_purchase(connection, purchase_id)
+
     def latest(self) -> Mapping[str, Decision]:
         """The latest decision of every policy that was ever evaluated, by name."""
         with self._database.reading() as connection:

@@ -50,15 +50,19 @@ class Access:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._tokens = tokens
-        self._reads_need_token = reads_need_token
+        self.reads_need_token = reads_need_token
         self._timer = timer
         self._sleep = sleep
         self._failed: dict[str, tuple[int, float]] = {}  # by address: how often, and when last
         self._waiting: dict[str, int] = {}
 
+    def tokens(self) -> Sequence[Token]:
+        """Those that hold now."""
+        return () if self._tokens is None else self._tokens()
+
     async def reader(self, request: Request) -> None:
         """Let those in who may read."""
-        if self._reads_need_token:
+        if self.reads_need_token:
             await self.author(request)
 
     async def author(self, request: Request) -> str:
@@ -76,7 +80,7 @@ class Access:
     async def author_of(self, token: str, address: str) -> str | None:
         """Whose token this is; None, some time later: nobody's. Raises Refusal where too many are answered already."""
         found = None
-        for known in self._tokens() if self._tokens is not None else ():
+        for known in self.tokens():
             # Each is compared, and each in the same time, whichever of them is the right one.
             same = hmac.compare_digest(known.token.get_secret_value().encode(), token.encode("utf-8", "surrogatepass"))
             found = known.author if same else found

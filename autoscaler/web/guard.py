@@ -25,7 +25,9 @@ class Guard:
             return
         headers = Headers(scope=scope)
         if scope["method"] not in _SAFE and is_foreign(headers.get("origin"), headers.get("host", "")):
-            await answer(403, "orders are not taken from pages of another site")(scope, receive, send)
+            await answer(
+                403, "orders are not taken from pages of another site; a proxy before this one has to pass Host on"
+            )(scope, receive, send)
             return
         try:
             async with asyncio.timeout(SLOWEST_BODY_SECONDS):
