@@ -15,6 +15,7 @@ from autoscaler.ledger import cluster_rows, evaluation_rows, mark_rows, override
 from autoscaler.ledger.agreement import FOUND_A_COPY, assemble, is_copy, why_not_send
 from autoscaler.ledger.database import Database
 from autoscaler.ledger.errors import NotFound
+from autoscaler.ledger.memory import MemoryLedger
 from autoscaler.ledger.migrate import require_schema, upgrade
 from autoscaler.ledger.records import Lease, Mark, MarkName, PurchaseEvent, Sample, StoredDecision
 from autoscaler.model import (
@@ -354,3 +355,6 @@ class SqlLedger:
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
+
+
+Ledger = SqlLedger | MemoryLedger
