@@ -24,13 +24,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make crashes ARGS=…", description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="troubles whose name holds this text")
     parser.add_argument("--no-pairs", action="store_true", help="leave out the courses with two crashes")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="only one of N crash points, others in each part"
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws the second crash points of pairs")
     asked = parser.parse_args()
     troubles = [trouble for trouble in TROUBLES if asked.only in trouble.name]
     if not troubles:
         parser.error(f"no trouble's name holds {asked.only!r}; there are: {', '.join(t.name for t in TROUBLES)}")
     begun = time.monotonic()
-    todo = fields(troubles, pairs=not asked.no_pairs, seed=asked.seed)
+    todo = fields(troubles, pairs=not asked.no_pairs, seed=asked.seed, every=asked.every)
     found: dict[str, list[Outcome]] = {trouble.name: [] for trouble in troubles}
     done = 0
     try:

@@ -23,19 +23,21 @@ class Field:
 
     With ``pairs``, every other first crash is also followed by a second: of those that the same daemon comes after, the
     odd ones, of those that another replica does, the even ones, so that each crash point is the first of one pair. The
-    second point is drawn by ``seed`` from all effects of whoever took over.
+    second point is drawn by ``seed`` from all effects of whoever took over. ``every``: of so many crash points in a row
+    one is met, another one in each field.
     """
 
     trouble: Trouble
     successor: Successor
     pairs: bool = False
     seed: int = 0
+    every: int = 1
 
     def explore(self, rig: Rig) -> Iterator[Outcome]:
         """The course without a crash, then one for each crash point there is."""
         draw = random.Random(f"{self.seed} {self.trouble.name} {self.successor}")
         yield rig.run(Plan(self.trouble, self.successor))
-        for number in count(1):
+        for number in count(draw.randint(1, self.every), self.every):
             outcome = rig.run(Plan(self.trouble, self.successor, (number,)))
             if not outcome.points:
                 return  # there is no such effect: these were all
@@ -50,9 +52,9 @@ class Field:
         return number % 2 == (self.successor is Successor.SAME)
 
 
-def fields(troubles: Sequence[Trouble], *, pairs: bool, seed: int) -> list[Field]:
+def fields(troubles: Sequence[Trouble], *, pairs: bool, seed: int, every: int) -> list[Field]:
     """All there is to explore; what is cut off half-way has still met every trouble."""
-    return [Field(trouble, successor, pairs, seed) for successor in Successor for trouble in troubles]
+    return [Field(trouble, successor, pairs, seed, every) for successor in Successor for trouble in troubles]
 
 
 def explored(fields: Iterable[Field], processes: int | None = None) -> Iterator[tuple[Field, list[Outcome]]]:
