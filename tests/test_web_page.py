@@ -309,6 +309,14 @@ def test_lists_go_back_page_by_page(counter: Counter, client: TestClient) -> Non
     assert seen == list(range(121, 0, -1))
 
 
+def test_orders_go_back_page_by_page(counter: Counter, client: TestClient) -> None:
+    for _ in range(51):
+        counter.ledger.add_override(OverrideKind.FREEZE, ["edge"], None, "ana", "derby", NOW, at(hours=1))
+    newest = shown(client.get("/orders"))
+    assert "order-1" not in newest.ids
+    assert "order-1" in shown(client.get(next(link for link in newest.links if "before=" in link))).ids
+
+
 def test_a_ledger_that_fails_is_said_by_a_page(counter: Counter, client: TestClient) -> None:
     counter.ledger.fail("latest", LedgerUnavailable("the disk is full", "free some space"))
     assert "the disk is full; free some space" in words(client.get("/"), 503)
