@@ -10,7 +10,7 @@ from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -647,6 +647,7 @@ def test_what_cannot_be_said_of_a_purchase_is_refused(
     response = post(ana, "/purchases/7/settle", good | said)
     assert says in words(response, status)
     assert 'action="/purchases/7/settle"' in response.text, "to be mended and sent again"
+    assert '<main id="main" tabindex="-1">' in response.text, "asked for again it would be another page"
     assert kept(counter) == before
 
 
@@ -743,6 +744,18 @@ def test_a_form_of_nobody_does_nothing(counter: Counter, client: TestClient, pat
     before = kept(counter)
     assert "You are not signed in" in words(post(client, path, form), 401)
     assert kept(counter) == before
+
+
+@pytest.mark.parametrize(("path", "form"), FORMS[2:], ids=[path for path, _ in FORMS[2:]])
+def test_whoever_signs_in_after_a_form_gets_to_a_page(
+    counter: Counter, client: TestClient, path: str, form: dict[str, str]
+) -> None:
+    counter.come_alive()
+    page = shown(post(client, path, form), 401)
+    (link,) = (link for link in page.links if link.startswith("/sign-in"))
+    (then,) = parse_qs(urlsplit(link).query)["next"]
+    went_to = sign_in(client, next=then).headers["location"]
+    assert client.get(went_to, follow_redirects=True).status_code == 200
 
 
 def test_a_browser_that_names_no_origin_may_say_that_it_is_ours(counter: Counter, ana: TestClient) -> None:
