@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 from html.parser import HTMLParser
@@ -572,6 +572,22 @@ def test_a_bad_order_is_refused_before_and_after_its_preview(
         assert "Nothing was ordered, because of one thing:" in words(response, 422)
         assert shown(response, 422).acting == []
     assert kept(counter) == before
+
+
+@pytest.mark.parametrize(
+    ("typed", "ends_at"),
+    [
+        pytest.param("14:00", at(hours=2), id="a time of today"),
+        pytest.param("11:00Z", at(hours=23), id="a time of tomorrow"),
+        pytest.param("23:30+08:00", at(hours=3.5), id="a time elsewhere"),
+        pytest.param("02:00+08:00", at(hours=6), id="a time elsewhere, where it is tomorrow then"),
+        pytest.param("19:00+08:00", at(hours=23), id="a time elsewhere that is over today"),
+        pytest.param("2026-06-01T21:00+08:00", at(hours=1), id="an instant elsewhere"),
+    ],
+)
+def test_an_end_is_typed_as_people_say_it(counter: Counter, ana: TestClient, typed: str, ends_at: datetime) -> None:
+    post(ana, "/orders", FREEZE | {"end": typed, "key": "k"})
+    assert counter.memory.override(1).ends_at == ends_at
 
 
 def test_every_problem_of_an_order_is_told_at_once(ana: TestClient) -> None:
