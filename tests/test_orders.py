@@ -222,6 +222,7 @@ def test_a_freeze_tells_of_what_was_sent_before_it() -> None:
     for id, (state, cluster_id) in enumerate(states, start=41):
         desk.keep(purchase(id, state, of=policy(cluster_id=cluster_id)))
     desk.keep(purchase(45, "accepted", of=policy(name="other", cluster_id="C5")))
+    desk.keep(purchase(46, "accepted", of=policy(cluster_id="C6"), imagined=True))  # by a dry run: nothing was sent
     assert desk.orders.place(asked("freeze")).notes == (
         "purchase 41 of 3 for edge was already sent, 0 arrived",
         "purchase 42 of 3 for edge was already sent, and its outcome is unknown",
