@@ -1,5 +1,6 @@
 """The HTTP API: what it shows, how it takes orders, and how it refuses what is bad, with nothing changed."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from autoscaler.decision import Evaluation, decide
 from autoscaler.facts import Reason
 from autoscaler.ledger import LedgerUnavailable
 from autoscaler.model import OverrideKind
-from autoscaler.web import create_app
+from autoscaler.web import Access, create_app
 from tests.build import NOW, at, budget, capacity, facts, policy, purchase, workers
 from tests.counter import ANA, BO, EDGE, Counter, Token
 from tests.test_web import FakeVitals
@@ -231,6 +232,24 @@ def test_wrong_tokens_are_answered_ever_later_and_right_ones_at_once(counter: Co
     counter.now += timedelta(minutes=11)
     post(client, "overrides", FREEZE, token="wrong")
     assert counter.delays[8:] == [0.25]
+
+
+def test_wrong_tokens_that_come_at_once_are_all_answered_late() -> None:
+    async def guess() -> None:
+        answers = asyncio.Event()
+
+        async def until_then(_seconds: float) -> None:
+            await answers.wait()
+
+        access = Access(lambda: [Token("ana", SecretStr(ANA))], reads_need_token=False, sleep=until_then)
+        guesses = [asyncio.create_task(access.author_of(f"wrong-{n}", "192.0.2.7")) for n in range(50)]
+        assert await access.author_of(ANA, "192.0.2.7") == "ana"
+        await asyncio.sleep(0)
+        assert not any(each.done() for each in guesses)
+        answers.set()
+        assert await asyncio.gather(*guesses) == [None] * 50
+
+    asyncio.run(guess())
 
 
 # what it refuses
