@@ -303,8 +303,45 @@ def test_a_bad_order_is_refused_and_nothing_is_changed(
         assert (answered, refused["status"]) == (status, status)
         if field:
             assert field in [error["field"] for error in refused["errors"]], refused
-        assert SCRIPT not in refused["detail"] or refused["detail"]
+        assert SCRIPT not in refused["detail"]
     assert counter.memory.override_history() == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "problem"),
+    [
+        pytest.param(
+            json.dumps(FREEZE).encode(),
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            ("body", "is not a JSON object", "send an object with Content-Type: application/json"),
+            id="curl -d without a header",
+        ),
+        pytest.param(
+            b'{"kind": "freeze", "reason": "\xff"}',
+            {},
+            ("body", "is not JSON", "send an object with Content-Type: application/json"),
+            id="not UTF-8",
+        ),
+        pytest.param(
+            b"[" * 60_000,
+            {},
+            ("body", "is not JSON", "send an object with Content-Type: application/json"),
+            id="far too deep",
+        ),
+        pytest.param(
+            json.dumps({**FREEZE, "for": "-1h"}).encode(),
+            {},
+            ("for", "'-1h' is negative", "see the API's openapi.json"),
+            id="a negative length",
+        ),
+    ],
+)
+def test_what_the_form_of_an_order_is_not_is_told(
+    client: TestClient, body: bytes, headers: dict[str, str], problem: tuple[str, str, str]
+) -> None:
+    status, refused = post(client, "overrides", body, **headers)
+    assert status in (400, 422)
+    assert [tuple(error.values()) for error in refused["errors"]] == [problem]
 
 
 def test_a_script_in_a_reason_is_kept_as_text_and_given_as_json(client: TestClient) -> None:

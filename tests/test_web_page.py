@@ -540,7 +540,7 @@ BAD_ORDERS = [
     pytest.param({"policies": "egde"}, "For policies: there is no policy egde; did you mean edge?", id="unknown"),
     pytest.param({"policies": "edge nowhere-*"}, "For policies: no policy matches nowhere-*", id="a glob of nothing"),
     pytest.param({"policies": "team=dead"}, "For policies: no policy has the label team=dead", id="a label of none"),
-    pytest.param({"policies": "x" * 10_000}, "For policies: there is no policy what is given", id="a name of 10 kB"),
+    pytest.param({"policies": "x" * 10_000}, "For policies: holds 10000 characters in one piece", id="a name of 10 kB"),
     pytest.param(
         {"policies": SCRIPT.replace(" ", "/")}, "For policies: no policy has the label", id="a script for a policy"
     ),
