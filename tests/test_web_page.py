@@ -25,7 +25,7 @@ from autoscaler.model import Outcome, OverrideKind, PurchaseState, RefusalClass
 from autoscaler.overview import Need
 from autoscaler.web import create_app
 from autoscaler.web.page.texts import load_texts
-from tests.build import NOW, at, budget, capacity, facts, policy, purchase, workers
+from tests.build import NOW, at, budget, capacity, facts, policy, purchase, unread, workers
 from tests.counter import ANA, BO, EDGE, OTHER, SCRIPT, Counter, Token
 from tests.test_web import FakeVitals
 
@@ -224,6 +224,13 @@ def test_a_policys_page_draws_its_day_and_tells_it_to_those_who_cannot_see(
     text = words(response)
     assert "the outcome of purchase 7 (3 workers) is unknown" in text
     assert "frozen by bo until" in text
+
+
+def test_what_the_sentence_says_is_not_said_beside_it(counter: Counter, client: TestClient) -> None:
+    counter.evaluate(EDGE, readings=(unread("sessions"),))
+    text = words(client.get("/"))
+    assert "1 needs a person" in text
+    assert text.count('"sessions" has no reading') == 1
 
 
 def test_a_policys_page_tells_budgets_and_lapses(counter: Counter, client: TestClient) -> None:

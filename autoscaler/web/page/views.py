@@ -51,6 +51,11 @@ class Row:
         """Whether it needs a person."""
         return bool(self.causes)
 
+    @property
+    def beside(self) -> tuple[Cause, ...]:
+        """The causes that say more than the sentence does, or lead to where something can be done."""
+        return tuple(cause for cause in self.causes if cause.href or cause.says not in self.sentence)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
