@@ -316,6 +316,13 @@ def test_lists_go_back_page_by_page(counter: Counter, client: TestClient) -> Non
     assert seen == list(range(121, 0, -1))
 
 
+def test_an_order_that_has_bought_all_says_that_it_asks_for_no_more(counter: Counter, client: TestClient) -> None:
+    order = counter.memory.add_override(OverrideKind.BUY, ["edge"], 3, "ana", "derby", NOW, at(hours=1))
+    assert "derby 0 of 3 bought so far." in words(client.get("/orders"))
+    counter.keep(purchase(id=7, state="accepted", asked=3, of=EDGE, order_id=order.id))
+    assert "derby All 3 are bought: it asks for no more." in words(client.get("/orders"))
+
+
 def test_orders_go_back_page_by_page(counter: Counter, client: TestClient) -> None:
     for _ in range(51):
         counter.ledger.add_override(OverrideKind.FREEZE, ["edge"], None, "ana", "derby", NOW, at(hours=1))

@@ -207,10 +207,11 @@ def _daemons(overview: Overview, texts: Texts) -> str:
 
 def progress_of(progress: Mapping[int, Sequence[Progress]], texts: Texts) -> dict[int, str]:
     """How far each buy order in force is, in words."""
-    return {
-        id: texts("order.progress", done=sum(part.done for part in parts), workers=sum(part.workers for part in parts))
-        for id, parts in progress.items()
-    }
+    told = {}
+    for id, parts in progress.items():
+        done, workers = sum(part.done for part in parts), sum(part.workers for part in parts)
+        told[id] = texts("order.progress" if done < workers else "order.progress_done", done=done, workers=workers)
+    return told
 
 
 @dataclass(frozen=True, slots=True)
