@@ -101,18 +101,10 @@ class Daemon:
 
     def start(self, *, begin: bool = False) -> None:
         """Load the policies, take their clusters and start the jobs; see ``run``."""
-        self._load()
+        self._load(begin=begin)
         errors = self._parts.catalog.errors
         if errors and not self._slots:
             raise NoPolicies("no policy can be used:\n" + "\n".join(f"  {problem}" for problem in errors))
-        live = self._parts.live()
-        if live and self._parts.ledger.empty():
-            if not begin:
-                raise EmptyLedger(
-                    f"the ledger is empty and {live[0]} is live. If it was lost, restore it: it knows what was bought. "
-                    "If it is new, say so once: autoscaler run --init"
-                )
-            self._parts.ledger.mark(MarkName.BEGUN, self._parts.clock(), "run --init")
         for concern in self._parts.ledger.concerns():
             log.warning("ledger.concern", concern=concern)
         self._parts.metrics.purchases_changed(self._parts.ledger.purchases(limit=None))
@@ -125,7 +117,9 @@ class Daemon:
         self._upkeep("prune", self._prune, PRUNE_EVERY)
         self._heartbeat()
         self._scheduler.start()
-        log.info("daemon.started", policies=self._loaded, live=len(live), holder=self._parts.leases.holder)
+        log.info(
+            "daemon.started", policies=self._loaded, live=len(self._parts.live()), holder=self._parts.leases.holder
+        )
 
     def stop(self) -> None:
         """Ask it to stop; ``run`` returns once purchases being sent are answered and recorded."""
@@ -185,8 +179,9 @@ class Daemon:
             return
         self._renew()
 
-    def _load(self) -> None:
+    def _load(self, *, begin: bool = False) -> None:
         policies = self._parts.load_policies()
+        self._require_ledger(begin=begin)
         known = {policy.name for policy in self._all()}
         names = {policy.name for policy in policies}
         for gone in known - names:
@@ -213,6 +208,18 @@ class Daemon:
                 id=_job_id(slot),
             )
         self._loaded = len(policies)
+
+    def _require_ledger(self, *, begin: bool) -> None:
+        """Raises EmptyLedger where a policy is live and nobody said that the ledger is a new one."""
+        live, ledger = self._parts.live(), self._parts.ledger
+        if not live or ledger.marks() or not ledger.empty():
+            return
+        if not begin:
+            raise EmptyLedger(
+                f"the ledger is empty and {live[0]} is live. If it was lost, restore it: it knows what was bought. "
+                "If it is new, say so once: autoscaler run --init"
+            )
+        ledger.mark(MarkName.BEGUN, self._parts.clock(), "run --init")
 
     def _upkeep(self, name: str, job: Callable[[], None], every: timedelta) -> None:
         self._scheduler.add_job(job, IntervalTrigger(seconds=every.total_seconds(), timezone=UTC), id=name)

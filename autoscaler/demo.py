@@ -173,6 +173,7 @@ def _farewell(folder: Path) -> None:
         f"  {program} purchases list\n"
         f"  {program} explain --decision 1\n"
         f"  {program} check {folder}/policies --print\n"
+        f"  unset AUTOSCALER_LEDGER\n"
         f"and at policies/ for what a policy can say."
     )
 

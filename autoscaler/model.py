@@ -350,8 +350,11 @@ class Override:
         return any(fnmatchcase(policy, pattern) for pattern in self.policies)
 
     def active(self, now: datetime) -> bool:
-        """Whether it holds at ``now``: from its record on, whatever the clocks say, up to, not including, its end."""
-        return now < (self.ends_at if self.ended_at is None else min(self.ends_at, self.ended_at))
+        """Whether it holds at ``now``: up to, not including, its end; it begins and ends early by being recorded.
+
+        Of those two no clock is asked: the one of whoever gave the order may be ahead of the one that obeys it.
+        """
+        return self.ended_at is None and now < self.ends_at
 
 
 # --- evaluations ---

@@ -87,6 +87,10 @@ class Stopping(Exception):
     """The daemon stops: no purchase is begun any more, and nothing was decided."""
 
 
+class AnotherPurchase(Exception):
+    """The row of that id is another purchase's: the ledger was restored beneath this process, and ids began anew."""
+
+
 class Purchasing:
     """Reserves, sends and settles purchases."""
 
@@ -231,7 +235,8 @@ class Purchasing:
             log.exception("purchase.failed", purchase=purchase.id, policy=purchase.policy)
             heard = None
         if heard is not None:
-            self._heard[purchase.id] = heard
+            change, what = heard
+            self._heard[purchase.id] = partial(_of_this_one, nonce=purchase.nonce, change=change), what
             self._record_heard()
         else:
             self._in_hand.pop(purchase.id, None)
@@ -267,6 +272,8 @@ class Purchasing:
             for purchase_id, (change, what) in tuple(self._heard.items()):
                 try:
                     self._settling.apply(purchase_id, change, what)
+                except AnotherPurchase:
+                    log.error("purchase.lost", purchase=purchase_id, what=what)
                 except Exception:
                     # The log is then the only place that has it.
                     log.exception("purchase.unrecorded", purchase=purchase_id, what=what)
@@ -306,6 +313,12 @@ def _unsent(purchase: Purchase, now: datetime, why: str) -> Purchase:
     """A purchase that this process had in hand and surely did not send, whether or not its claim was written."""
     refusal = Refused(RefusalClass.LATER, "NotSent", why)
     return answered(cancelled(purchase, now, why), refusal, now)
+
+
+def _of_this_one(purchase: Purchase, nonce: str, change: Change) -> Purchase:
+    if purchase.nonce != nonce:
+        raise AnotherPurchase
+    return change(purchase)
 
 
 def _said(answer: Answer) -> str:

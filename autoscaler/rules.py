@@ -149,11 +149,13 @@ def supply(draft: Draft, facts: Facts) -> Draft:
 def orders(draft: Draft, facts: Facts) -> Draft:
     """What the oldest active buy order still lacks is bought first, whatever supply says, by a purchase of its own."""
     recheck = []
+    # Also those of a cluster that the policy was for before: an order is for the policy, and is served once.
+    own = [purchase for purchase in facts.history.purchases if purchase.policy == facts.policy.name]
     for order in sorted(facts.overrides, key=lambda order: order.id):
         if order.kind is not OverrideKind.BUY or order.workers is None:
             continue
         recheck.append(order.ends_at)
-        lacking = order.workers - done_of_order(order.id, draft.purchases)
+        lacking = order.workers - done_of_order(order.id, own)
         if lacking <= 0:
             continue
         cause = f'order {order.id} of {order.author} lacks {lacking} of {order.workers} ("{order.reason}")'

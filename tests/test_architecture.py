@@ -281,6 +281,16 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1:] == ["imported:"], done.stderr
 
 
+def test_policies_are_tested_in_a_commit_hook_and_so_wait_for_no_database() -> None:
+    script = (
+        "import sys; from autoscaler.cli import main\n"
+        f"try: main(['test', {str(ROOT.parent / 'policies' / 'tests')!r}])\n"
+        "except SystemExit as end: print(end.code, *sorted({'fastapi', 'sqlalchemy', 'requests'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1:] == ["0"], done.stderr
+
+
 @pytest.mark.parametrize(
     ("see", "source", "lines"),
     [

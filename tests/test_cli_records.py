@@ -191,9 +191,9 @@ def test_status_shows_open_purchases_overrides_and_who_is_at_work(ledger: SqlLed
     ledger.add_override(OverrideKind.CAP, ["edge", "edge-*"], 12, "bo", "money", at(hours=-1), at(hours=1))
     ledger.lease("host-1", ["C1", "C2"], timedelta(hours=1))
     shown = lines(run("status"))
-    assert shown[0] == "2 policies, 1 purchase open, 2 overrides in force. Daemon at work: host-1 (2 clusters)."
-    assert shown[shown.index("Overrides in force") :] == [
-        "Overrides in force",
+    assert shown[0] == "2 policies, 1 purchase open, 2 orders in force. Daemon at work: host-1 (2 clusters)."
+    assert shown[shown.index("Orders in force") :] == [
+        "Orders in force",
         "ID  ORDER   POLICIES      ENDS      BY   REASON",
         " 1  freeze  all           in 1h55m  ana  derby",
         " 2  cap 12  edge, edge-*  in 55m    bo   money",

@@ -172,6 +172,15 @@ def test_two_drafts_of_one_name_are_called_by_their_paths(folder: Path) -> None:
     assert [each["name"] for each in json.loads(result.output)["simulations"]] == ["edge", "drafts/edge.yaml"]
 
 
+def test_drafts_of_one_policy_may_lie_side_by_side(folder: Path) -> None:
+    (folder / "drafts").mkdir()
+    for name in ("bold", "timid"):  # for the same cluster and the same workers
+        (folder / "drafts" / f"{name}.yaml").write_text(POLICY)
+    result = run("drafts/bold.yaml", "drafts/timid.yaml", "--load", "load.csv", "--json")
+    assert result.exit_code == 0, result.output
+    assert [each["name"] for each in json.loads(result.output)["simulations"]] == ["bold", "timid"]
+
+
 def test_the_course_has_a_row_for_each_evaluation(folder: Path) -> None:
     assert run("edge", "--load", "load.csv", "--csv", "course.csv", "--set", "cooldown=1m").exit_code == 0
     with (folder / "course.csv").open() as stream:
@@ -199,7 +208,18 @@ def test_the_cheapest_possible_is_beside_it(folder: Path) -> None:
     assert isinstance(optimum, dict)
     assert (optimum["workers"], optimum["money"]) == (8, 1440)
     output = run("edge", "--load", "load.csv", "--optimum").output
-    assert "spent beyond it" in output
+    assert re.search(r"cheapest that is never short, terms +8\n", output)
+    assert "spent, against its price" in output
+
+
+def test_steps_do_not_say_whether_load_was_short(folder: Path) -> None:
+    sums = "{name: sessions, query: sum(sessions), strategy: per_worker, load_per_worker: 400}"
+    steps = "{name: sessions, query: sum(sessions), strategy: steps, steps: [{at: 1000, add: 1}]}"
+    (folder / "policies" / "edge.yaml").write_text(POLICY.replace(sums, steps))
+    output = run("edge", "--load", "load.csv", "--optimum", "--report", "report.html").output
+    assert "no check says how many workers load needs" in output
+    assert not re.search("never|cheapest", output)
+    assert "never short" not in (folder / "report.html").read_text()
 
 
 def test_the_report_is_one_page_with_nothing_from_elsewhere(folder: Path) -> None:
@@ -239,6 +259,8 @@ def test_the_report_is_one_page_with_nothing_from_elsewhere(folder: Path) -> Non
         pytest.param(("edge", "--load", "load.csv", "--against-ledger"), 3, "no ledger", id="no ledger"),
         pytest.param(("edge", "--load", "load.csv", "--csv", "no/c.csv"), 2, "no/c.csv cannot be written", id="csv"),
         pytest.param(("edge", "--load", "load.csv", "--report", "no/r"), 2, "no/r cannot be written", id="report"),
+        pytest.param(("edge", "--report", "no/r"), 2, "there is no folder no", id="no folder, told before all reading"),
+        pytest.param(("edge", "--from", "0001-01-01"), 2, "'0001-01-01' is not of our age", id="before all records"),
         pytest.param(("edge", "--load", "load.csv", "--from", "2027-01-01"), 1, "has no row from --from", id="after"),
         pytest.param(("edge", "--from", "1970-01-01", "--step", "1s"), 2, "more than 10,000,000: give", id="too long"),
     ],

@@ -1,5 +1,6 @@
 """The chart for terminals: what was needed, what served, and what was short, column by column."""
 
+import re
 from array import array
 from datetime import UTC, datetime, timedelta
 
@@ -58,7 +59,7 @@ def test_a_spike_is_seen_however_many_evaluations_a_column_holds() -> None:
 def test_one_evaluation_is_one_column() -> None:
     lines = drawn([400.0], ready=1)
     assert columns(lines) == ["████████"]
-    assert lines[-1].strip().startswith("2026-06-01 00:00")
+    assert re.fullmatch(r" {8}2026-06-01 00:00 {2,}2026-06-01 00:\d\d", lines[-1])
 
 
 def test_nothing_at_all_is_drawn_too() -> None:

@@ -172,6 +172,7 @@ def test_an_empty_ledger_and_a_live_policy_need_a_word(house: House) -> None:
 def test_a_ledger_that_is_begun_by_a_persons_word_is_marked(house: House) -> None:
     house.policy(dry_run="false")
     house.start(begin=True)
+    house.daemon._load()  # its word stands, also before anything is recorded
     assert [mark.name for mark in house.memory.marks()] == [MarkName.BEGUN]
 
 
@@ -355,6 +356,19 @@ def test_a_policy_that_is_gone_is_shown_no_longer(house: House) -> None:
     (house.folder / "edge.yaml").unlink()
     house.daemon._load_again()
     assert house.parts.registry.get_sample_value("autoscaler_outcome", shown) is None
+
+
+def test_a_reload_begins_no_empty_ledger_for_a_live_policy(house: House, logs: Log) -> None:
+    house.start(begin=False)  # its folder is empty, and so is the ledger
+    house.policy(dry_run="false")
+    house.daemon._load_again()
+    assert len(events(logs, "reload.failed")) == 1
+    assert house.jobs().keys() == {"heartbeat", "leases", "orders", "settle", "prune"}
+    house.policy("tried", cluster="C2")
+    (house.folder / "edge.yaml").unlink()
+    house.daemon._load_again()
+    house.first_round()
+    assert house.daemon.policies() == 1
 
 
 def test_a_reload_that_fails_leaves_what_is_in_force(house: House, logs: Log) -> None:

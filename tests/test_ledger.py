@@ -152,6 +152,15 @@ def test_a_history_holds_what_concerns_its_cluster(
     assert ids(ledger.histories([policy()], NOW)["edge"]) == ([made.id] if held else [])
 
 
+def test_a_history_holds_what_served_an_order_in_force_before_the_policy_moved(ledger: Ledger) -> None:
+    buy = ledger.add_override(OverrideKind.BUY, ["edge", "b"], 5, "ana", "derby", NOW, at(hours=1))
+    made = bought(ledger, "n", "fulfilled", policy(cluster_id="C2"), order_id=buy.id)
+    bought(ledger, "of another policy", "fulfilled", policy(name="b", cluster_id="C3"), order_id=buy.id)
+    bought(ledger, "of another order", "fulfilled", policy(cluster_id="C2"), order_id=buy.id + 1)
+    assert ids(ledger.histories([policy()], NOW)["edge"]) == [made.id]
+    assert ids(ledger.histories([policy()], at(hours=1))["edge"]) == []
+
+
 def test_of_account_refusals_a_history_holds_the_newest_of_each_credential(ledger: Ledger) -> None:
     other = policy(name="b")
     made = [
@@ -241,8 +250,14 @@ def test_the_first_end_of_an_order_wins(ledger: Ledger) -> None:
     ended = ledger.end_override(made.id, "bo", "over", at(minutes=10))
     assert ended == replace(made, ended_at=at(minutes=10), ended_by="bo", ended_reason="over")
     assert ledger.end_override(made.id, "cy", "really", at(minutes=20)) == ended
-    assert ledger.overrides(at(minutes=9)) == (ended, other)
     assert ledger.overrides(at(minutes=10)) == (other,)
+
+
+def test_an_order_that_was_ended_is_over_also_by_a_clock_that_is_behind_its_authors(ledger: Ledger) -> None:
+    buy = ledger.add_override(OverrideKind.BUY, ["edge"], 5, "ana", "derby", NOW, at(hours=3))
+    ended = ledger.end_override(buy.id, "bo", "rained off", at(hours=1))
+    assert ledger.overrides(NOW) == ()
+    assert ended.active(NOW) is False
 
 
 def test_a_later_short_freeze_does_not_end_an_earlier_long_one(ledger: Ledger) -> None:

@@ -1,14 +1,14 @@
 """What happened to a ledger as a whole, in every form of it: begun, copied, restored, reviewed."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from autoscaler.decision import Evaluation, decide
 from autoscaler.facts import Facts
-from autoscaler.ledger import Mark, MarkName
-from autoscaler.model import History, Override, Purchase, PurchaseState, Restoral
+from autoscaler.ledger import LedgerUnavailable, Mark, MarkName
+from autoscaler.model import History, Override, OverrideKind, Purchase, PurchaseState, Restoral
 from tests.build import CLUSTER_ID, NOW, at, capacity, facts, policy, purchase, workers
 from tests.ledger_forms import Handles, Ledger
 
@@ -67,6 +67,15 @@ def test_the_first_daemon_on_a_copy_restores_it(handles: Handles) -> None:
     assert [(mark.name, mark.author) for mark in one.marks()] == [(BACKUP, None), (RESTORED, None)]
 
 
+def test_a_copy_is_not_taken_up_by_a_clock_that_is_behind_its_own_time(handles: Handles) -> None:
+    one, other = handles
+    one.mark(BACKUP, NOW, "autoscaler ledger backup")
+    with pytest.raises(LedgerUnavailable, match=r"copied at 2026-06-01 12:00:00Z, and it is 1970-01-01.*set the clock"):
+        one.take_up(datetime(1970, 1, 1, tzinfo=UTC))
+    assert len(other.marks()) == 1
+    assert other.take_up(at(seconds=-30)) == Restoral(at(seconds=-30), copied_at=NOW)
+
+
 def test_a_reservation_is_told_of_it(ledger: Ledger) -> None:
     ledger.mark(RESTORED, at(minutes=-1), "the disk is lost", "ana")
     told = []
@@ -101,6 +110,21 @@ def test_what_a_copy_was_about_to_send_is_unknown(ledger: Ledger) -> None:
     ]
     assert ledger.begin_sending(real.id, HOLDER, at(seconds=2)) == "it is unknown already"
     assert ledger.purchase(dry.id) == dry
+
+
+def test_an_order_of_a_copy_is_of_before_it_was_restored_whatever_the_clock_of_its_author(ledger: Ledger) -> None:
+    given = ("edge",), 5, "ana", "derby"
+    before, ahead = (
+        ledger.add_override(OverrideKind.BUY, *given, at(minutes=minute), at(days=2)) for minute in (-5, 60)
+    )
+    freeze = ledger.add_override(OverrideKind.FREEZE, ("*",), None, "ana", "bill", at(minutes=60), at(days=2))
+    ledger.mark(RESTORED, at(minutes=30), "dump of 03:00", "bo")
+    assert ledger.overrides(at(minutes=30)) == (before, freeze)  # the first is held by its time
+    ended = ledger.override(ahead.id)
+    assert (ended.ended_at, ended.ended_by) == (at(minutes=30), "ledger")
+    assert "served" in (ended.ended_reason or "")
+    since = ledger.add_override(OverrideKind.BUY, *given, at(minutes=61), at(days=2))
+    assert since in ledger.overrides(at(minutes=61))
 
 
 def test_what_was_reserved_in_a_copy_that_nobody_took_up_is_not_sent(ledger: Ledger) -> None:

@@ -260,6 +260,30 @@ def test_an_answer_is_kept_while_the_ledger_fails_and_recorded_later(market: Mar
     assert not market.purchasing.sending()
 
 
+def test_what_was_heard_of_a_purchase_that_a_restored_ledger_lacks_is_not_said_of_another(market: Market) -> None:
+    market.sandbox.fail_next(throttled())
+    market.ledger.fail("change", LOST, times=2)
+    market.evaluate(13)
+    until(lambda: market.ledger.calls.count("change") == 1)
+    first, answers = market.purchasing, threading.Event()
+    market.ledger._ledger = MemoryLedger(clock=market.clock)  # its ids begin anew
+    market.process("daemon-2")
+    market.at_send = lambda: answers.wait(5)
+    market.evaluate(13)
+    until(lambda: market.last.state is PurchaseState.SENDING)
+    market.ledger.heal()
+    with capture_logs() as logs:
+        first.settle_all(market.clock())
+    assert [entry["what"] for entry in logs if entry["event"] == "purchase.lost"] == [
+        "answered: refused (Throttling.User: Request was denied due to user flow control.)"
+    ]
+    assert market.last.state is PurchaseState.UNKNOWN  # it is in nobody's hands here; and surely not refused
+    assert not first.sending()
+    answers.set()
+    market.settled_down()
+    assert market.last.state is PurchaseState.ACCEPTED
+
+
 # --- what forbids the send ---
 
 

@@ -125,6 +125,10 @@ BUY = order("buy", 5)
 PART = purchase(1, "fulfilled", asked=2, order_id=1, sent_at=at(minutes=-1))
 
 ORDERS: dict[str, Row] = {
+    "what served it before the policy moved to this cluster is not bought again": (
+        lacking(0, purchase(1, "fulfilled", asked=5, order_id=1, of=policy(cluster_id="C2")), overrides=(BUY,)),
+        "hold enough 0",
+    ),
     "a person's order is bought though three are in flight for load": (  # case 15
         at_load(6000, 0, capacity=capacity(workers(12) + joining(3)), overrides=(order("buy", 3),)),
         "scale_out ordered 3",

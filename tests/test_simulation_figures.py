@@ -102,6 +102,12 @@ def test_what_a_task_gave_up_stays_committed_and_never_arrives() -> None:
     assert (said.bought, said.money, said.peak_paid) == (3, 540, 1)
 
 
+def test_a_shortage_that_ends_in_a_gap_is_not_known_to_be_caught_up() -> None:
+    (first, second) = figures(simulate(policy(maximum=1), load(sessions=[800.0, nan, 800, 400]), ready=1)).shortages
+    assert (first.lasted, first.caught_up) == (MINUTE, None)
+    assert (second.lasted, second.caught_up) == (MINUTE, True)
+
+
 @pytest.mark.parametrize(
     ("of", "series", "expected"),
     [
@@ -117,6 +123,12 @@ def test_what_a_task_gave_up_stays_committed_and_never_arrives() -> None:
         ),
         pytest.param(policy(checks=(steps((1, 3)),)), {"queue": [5, 5]}, [0, 0], id="steps name no number"),
         pytest.param(policy(), {"sessions": [-3, 1e-9]}, [0, 1], id="load below nothing"),
+        pytest.param(
+            policy(checks=(setpoint("0.1"),)),
+            {"utilization": [1e18, 1e308]},
+            [10**6, 10**6],
+            id="no earthly load",
+        ),
     ],
 )
 def test_what_load_needs(of: Policy, series: dict[str, list[float]], expected: list[int]) -> None:

@@ -76,7 +76,7 @@ def test_rows_become_evaluations(tmp_path: Path, text: str, expected: list[float
         pytest.param("time,sessions\n", "load.csv: has no rows", id="a first line alone"),
         pytest.param("0,1\n30,2\n", "load.csv:1: begins with a value", id="no first line"),
         pytest.param("# mine\n0,1\n30,2\n", "load.csv:2: begins with a value", id="no first line below a remark"),
-        pytest.param("time;sessions\n0;1\n", "load.csv:1: has its columns apart by ;", id="semicolons"),
+        pytest.param("time;sessions\n0;1\n", "load.csv:1: has its columns apart by semicolons", id="semicolons"),
         pytest.param("time\tsessions\n0\t1\n", "load.csv:1: has its columns apart by tabs", id="tabs"),
         pytest.param("sessions\n1\n", "load.csv:1: has a single column", id="no time"),
         pytest.param("time,value\n0,1\n", "load.csv:1: has no column for sessions, only value", id="another's names"),
@@ -84,6 +84,15 @@ def test_rows_become_evaluations(tmp_path: Path, text: str, expected: list[float
         pytest.param("time,sessions\nnoon,1\n", "load.csv:2: time: 'noon' is not a time", id="no time at all"),
         pytest.param("time,sessions\n1700000000000,1\n", "divide it by 1000", id="milliseconds"),
         pytest.param("time,sessions\nnan,1\n", "load.csv:2: time: 'nan' is not a time in seconds", id="a time of NaN"),
+        pytest.param(
+            "time,sessions\n-62135596800,1\n", "'-62135596800' is not a time in seconds", id="long ago, in seconds"
+        ),
+        pytest.param("time,sessions\n0001-01-01,1\n", "load.csv:2: time: '0001-01-01' is not of our age", id="year 1"),
+        pytest.param("time,sessions\n9999-12-31T23:59:59Z,1\n", "is not of our age", id="the last second there is"),
+        pytest.param("time,sessions\n0001-01-01T00:00+05:00,1\n", "is not of our age", id="before the first second"),
+        pytest.param(
+            rows("1,1e30", header="t,sessions,ready"), "ready: 1e+30 is more than 100,000 workers", id="workers galore"
+        ),
         pytest.param("time,sessions\n0,many\n", "load.csv:2: sessions: 'many' is not a number", id="a word"),
         pytest.param('time,sessions\n0,"1,000"\n', "load.csv:2: sessions: '1,000' is not a number", id="a thousand"),
         pytest.param("time,sessions\n0,1\n0,2\n", "load.csv:3: time: 1970-01-01T00:00:00Z is there twice", id="twin"),

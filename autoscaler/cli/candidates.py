@@ -11,7 +11,7 @@ from autoscaler.cli.output import NOTHING, instant, length
 from autoscaler.facts import Reason
 from autoscaler.policy import Policy
 from autoscaler.simulation import Simulation
-from autoscaler.simulation.figures import Figures, Shortage
+from autoscaler.simulation.figures import Figures, Shortage, measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ class Candidate:
     started: str  # who says how many workers there were at the start
 
     @property
+    def measured(self) -> bool:
+        """Whether any check says how many workers load needs: steps only say how many to add."""
+        return any(measured(self.simulation.policy, self.simulation.load))
+
+    @property
     def course(self) -> tuple[object, ...]:
         """What a chart of it shows: equal for those that came to the same."""
         return self.simulation.levels, tuple(purchases_of(self)), self.needs.tobytes()
@@ -52,13 +57,13 @@ def figure_rows(candidates: Sequence[Candidate]) -> list[Row]:
     rows = [
         row("workers bought", lambda f: str(f.bought), part=False),
         row("purchases", lambda f: str(f.purchases)),
-        row("never arrived", lambda f: str(f.bought - f.arrived) if f.bought - f.arrived else NOTHING),
+        row("not arrived by the end", lambda f: str(f.bought - f.arrived) if f.bought - f.arrived else NOTHING),
         row(f"{money} committed", lambda f: NOTHING if f.money is None else amount(f.money), part=False),
         row("of it renewals", lambda f: amount(f.money_renewed) if f.money_renewed else NOTHING),
         row("node-hours paid for", lambda f: f"{float(f.node_hours):,.0f}", part=False),
         row("most workers paid for", lambda f: str(f.peak_paid)),
         row("most workers serving", lambda f: str(f.peak_serving)),
-        row("load short for", lambda f: length(f.short_for) if f.shortages else "never", part=False),
+        Row("load short for", tuple(map(_short_for, candidates))),
         Row("of the time", tuple(map(_share_short, candidates)), part=True),
         row("times", lambda f: str(len(f.shortages)) if f.shortages else NOTHING),
         row("half of them caught up within", lambda f: _half(f.shortages)),
@@ -66,7 +71,10 @@ def figure_rows(candidates: Sequence[Candidate]) -> list[Row]:
         row("began", lambda f: instant(_longest(f).start_at)[:16] if f.shortages else NOTHING),
         row("worst, workers short", lambda f: str(max(s.most for s in f.shortages)) if f.shortages else NOTHING),
         row("worker-hours short", lambda f: _hours(f.short_worker_time) if f.shortages else NOTHING),
-        row("not caught up at the end", lambda f: "yes" if f.shortages and not f.shortages[-1].caught_up else NOTHING),
+        row(
+            "not caught up at the end",
+            lambda f: "yes" if f.shortages and f.shortages[-1].caught_up is False else NOTHING,
+        ),
         row("workers whose term lapses", lambda f: str(sum(each.workers for each in f.lapses) or NOTHING), part=False),
         row("the first on", lambda f: instant(f.lapses[0].at)[:16] if f.lapses else NOTHING),
     ]
@@ -90,6 +98,12 @@ def purchases_of(candidate: Candidate) -> list[tuple[datetime, int, str]]:
 def amount(money: Fraction) -> str:
     """Money, to the hundredth."""
     return f"{float(money):,.2f}"
+
+
+def _short_for(candidate: Candidate) -> str:
+    if candidate.figures.shortages:
+        return length(candidate.figures.short_for)
+    return "never" if candidate.measured else NOTHING
 
 
 def _share_short(candidate: Candidate) -> str:

@@ -26,7 +26,7 @@ def course_chart(candidate: Candidate, width: int) -> Iterator[str]:
         yield f"{label:>6} ┤" + "".join(_painted(cells))
     load = candidate.simulation.load
     begin, end = f"{load.start_at:%Y-%m-%d %H:%M}", f"{load.end_at:%Y-%m-%d %H:%M}"
-    yield " " * 8 + begin + end.rjust(len(wants) - len(begin))
+    yield f"{'':8}{begin}  {end.rjust(len(wants) - len(begin) - 2)}"
 
 
 def _columns(candidate: Candidate, width: int) -> tuple[list[int], list[int]]:

@@ -64,7 +64,7 @@ def _circumstances(facts: Facts, decision: Decision) -> Iterator[tuple[str, str]
     for order in facts.overrides:
         workers = "" if order.workers is None else f" {order.workers}"
         ends = f"ends {instant(order.ends_at)}"
-        yield "override", f'{order.id}: {order.kind}{workers} by {order.author}, {ends} ("{order.reason}")'
+        yield "order", f'{order.id}: {order.kind}{workers} by {order.author}, {ends} ("{order.reason}")'
     if decision.recheck_at is not None:
         until = f"{instant(decision.recheck_at)} ({ago(decision.recheck_at, facts.now)})"
         yield "holds until", f"{until}, as long as the readings want the same"

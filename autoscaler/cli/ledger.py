@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.group(short_help="Copy the ledger, verify it, and say what of a restored one is known.")
+@click.group(short_help="Copy, verify and export the ledger; say what only a person knows of a restored one.")
 def ledger() -> None:
-    """Copy the ledger, verify it, export it, and say of a restored one what only a person can know."""
+    """Copy, verify and export the ledger; say what only a person knows of a restored one."""
 
 
 @ledger.command(short_help="Copy a ledger in SQLite to a new file.")

@@ -59,9 +59,13 @@ def _order_options(command: Command) -> Command:
         json_option,
         author_option,
         reason_option,
-        click.option("--until", callback=_instant, metavar="INSTANT", help="It ends then, unless ended before."),
+        click.option("--until", callback=_instant, metavar="INSTANT", help="It ends then, such as 2026-06-01T08:00Z."),
         click.option(
-            "--for", "lasts", callback=_length, metavar="LENGTH", help="It ends so long from now, such as 2h."
+            "--for",
+            "lasts",
+            callback=_length,
+            metavar="LENGTH",
+            help="It ends so long from now, such as 2h; this or --until.",
         ),
     ):
         command = option(command)
@@ -81,8 +85,8 @@ def buy(policies: tuple[str, ...], workers: int, **given: Any) -> None:
     """Buy N workers for a policy, or N for each of several, whatever the load.
 
     POLICY is a name, a glob or a label such as team=live. They are bought in portions of the policy's per_action,
-    within its maximum and budgets; stabilization, cooldown and backoff are skipped. The order ends when it is done or
-    at its end, and is asked about after a preview.
+    within its maximum and budgets; stabilization, cooldown and backoff are skipped. The order ends once all are bought,
+    or by --for or --until; it is asked about after a preview.
 
     \b
     Examples:
@@ -105,7 +109,7 @@ def override() -> None:
 @_policies
 @_order_options
 def freeze(policies: tuple[str, ...], **given: Any) -> None:
-    """Buy nothing for these policies until the end.
+    """Buy nothing for these policies until the order ends.
 
     \b
     Examples:

@@ -274,13 +274,17 @@ def _ledger(settings: "Settings") -> "Iterator[Ledger]":
         ledger.close()
 
 
-def chosen(named: str, settings: "Settings") -> "tuple[Policy, Loaded]":
-    """The policy named, as the settings let it be, and all that was loaded with it."""
+def chosen(named: str, settings: "Settings", *, alone: bool = False) -> "tuple[Policy, Loaded]":
+    """The policy named, as the settings let it be, and all that was loaded with it.
+
+    ``alone``: the file of a path is not judged beside the others of its folder, for drafts of one policy share workers.
+    """
     from autoscaler.policy.files import load_policies
 
     path = Path(named)
     is_path = path.suffix in {".yaml", ".yml"} or "/" in named
-    loaded = load_policies([path.parent, path] if is_path else settings.policies)
+    beside = [] if alone else [path.parent]
+    loaded = load_policies([*beside, path] if is_path else settings.policies)
     found = [
         policy
         for file, policies in loaded.policies_by_file.items()

@@ -114,8 +114,8 @@ def show_purchase(id: int, as_json: bool) -> None:
 def settle_purchase(id: int, bought: int | None, not_bought: bool, reason: str, author: str, as_json: bool) -> None:
     """Say what became of a purchase of unknown outcome, after a look at the cloud's console and its bills.
 
-    While it is unknown nothing more is bought for its cluster. With --bought the workers are waited for; with
-    --not-bought they are forgotten, which is refused while the request could still be carried out by the cloud.
+    While it is unknown nothing more is bought for its cluster. Workers bought are waited for from then on; that nothing
+    was bought is refused while the cloud could still carry the request out.
 
     \b
     Examples:

@@ -71,8 +71,8 @@ def ledger_to_change() -> "Iterator[Ledger]":
 def decisions(policy: str | None, limit: int, as_json: bool) -> None:
     """List the decisions that said something new, the newest first.
 
-    A decision is kept when its outcome, its reason or its number differs from the one before it. What one of them
-    rested on shows `autoscaler explain --decision ID`.
+    A decision is kept when its outcome, its reason or its number differs from the one before it. `autoscaler
+    explain --decision ID` shows what one rested on.
 
     \b
     Examples:

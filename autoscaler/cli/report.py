@@ -26,6 +26,7 @@ _WIDE, _NARROW = (1040, 260), (350, 220)
 _MOST_PURCHASES = 200
 _MOST_SHORTAGES = 20
 _MARGIN = timedelta(hours=1)  # shown around the longest shortage
+_ENDED = {True: "", False: ", not caught up", None: ", then no reading"}
 _WELL = frozenset({PurchaseState.FULFILLED, PurchaseState.ACCEPTED})
 
 
@@ -124,7 +125,7 @@ def _summary(candidate: Candidate) -> str:
     if not figures.purchases:
         bought = "Bought nothing."
     if not figures.shortages:
-        return f"{bought} Load was never short of workers."
+        return f"{bought} Load was never short of workers." if candidate.measured else bought
     times = count(len(figures.shortages), "time")
     return (
         f"{bought} Load was short of workers {times}, for {length(figures.short_for)} in all"
@@ -229,7 +230,7 @@ def _purchases(candidate: Candidate) -> Iterator[tuple[str, str, str, bool, str]
 
 
 def _shortage(shortage: Shortage) -> tuple[str, str, str, str]:
-    lasted = length(shortage.lasted) + ("" if shortage.caught_up else ", not caught up")
+    lasted = length(shortage.lasted) + _ENDED[shortage.caught_up]
     time = f"{shortage.worker_time / timedelta(hours=1):,.1f}"
     return instant(shortage.start_at), lasted, str(shortage.most), time
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,6 +10,7 @@ from autoscaler.cli.failure import outside_systems, settings_or_fail
 from autoscaler.cli.output import json_option
 
 _LAST = timedelta(days=30)
+_AGE = 1970, 5000  # years in which something may have been recorded
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
@@ -32,7 +34,23 @@ class _Instant(click.ParamType):  # type: ignore[type-arg]  # generic in the new
             at = datetime.fromisoformat(str(value))
         except ValueError:
             self.fail(f"{value!r} is not a time; write it like 2026-06-01 or 2026-06-01T18:00:00Z", param, ctx)
+        if not _AGE[0] <= at.year <= _AGE[1]:
+            self.fail(f"{value!r} is not of our age", param, ctx)
         return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+class _Written(click.Path):
+    """A file to be written, in a folder that is there: that it is not is told before a long simulation, not after."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        assert isinstance(path, Path)
+        if not path.parent.is_dir():
+            self.fail(f"{path} cannot be written: there is no folder {path.parent}", param, ctx)
+        return path
 
 
 class _Share(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
@@ -68,11 +86,18 @@ class _Join(click.ParamType):  # type: ignore[type-arg]  # generic in the newest
 @click.option(
     "--load", "file", metavar="FILE", type=click.Path(path_type=Path), help="Load from a CSV file, not Prometheus."
 )
-@click.option("--last", metavar="TIME", type=_Duration(), help="Load of the last so long.  [default: 30d]")
-@click.option("--from", "start_at", metavar="TIME", type=_Instant(), help="Load from this time on.")
-@click.option("--to", "end_at", metavar="TIME", type=_Instant(), help="Load up to this time.  [default: now]")
-@click.option("--step", metavar="TIME", type=_Duration(), help="Time between evaluations.  [default: evaluate_every]")
-@click.option("--ready", metavar="N", type=click.IntRange(0, 100_000), help="Workers there at the start.")
+@click.option("--last", metavar="LENGTH", type=_Duration(), help="How far back load begins.  [default: 30d]")
+@click.option("--from", "start_at", metavar="INSTANT", type=_Instant(), help="Load from then on.")
+@click.option(
+    "--to", "end_at", metavar="INSTANT", type=_Instant(), help="Load until then.  [default: now, or all of FILE]"
+)
+@click.option("--step", metavar="LENGTH", type=_Duration(), help="Time between evaluations.  [default: evaluate_every]")
+@click.option(
+    "--ready",
+    metavar="N",
+    type=click.IntRange(0, 100_000),
+    help="Workers at the start.  [default: recorded, or the minimum]",
+)
 @click.option(
     "--set",
     "changes",
@@ -80,14 +105,16 @@ class _Join(click.ParamType):  # type: ignore[type-arg]  # generic in the newest
     multiple=True,
     help="A variant beside the policy as it is: limits.per_action=10, several changes by commas. Repeatable.",
 )
-@click.option("--join", metavar="TIME", type=_Join(), help="How long workers take to join, or least,likely,most.")
+@click.option("--join", metavar="LENGTH", type=_Join(), help="How long workers take to join: 8m, or least,likely,most.")
 @click.option("--failing", metavar="SHARE", type=_Share(), default="0%", help="Workers that never join, like 5%.")
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, help="Of whatever is chance.")
-@click.option("--optimum", "seeks_optimum", is_flag=True, help="Compare with the cheapest that was possible.")
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(min=0), default=0, help="Seed of what is left to chance.  [default: 0]"
+)
+@click.option("--optimum", "seeks_optimum", is_flag=True, help="Compare with the cheapest that is never short.")
 @click.option("--against-ledger", is_flag=True, help="Put beside it what the daemon did in that time.")
-@click.option("--csv", "csv_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--csv", "csv_file", metavar="FILE", type=_Written(),
               help="Write the course over time, a row for each evaluation.")  # fmt: skip
-@click.option("--report", "report_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--report", "report_file", metavar="FILE", type=_Written(),
               help="Write a page to look at, with charts: one HTML file.")  # fmt: skip
 @json_option
 def simulate(

@@ -130,7 +130,15 @@ def assumptions(candidate: Candidate) -> list[str]:
     failing = [f"{market.failing:.1%} of the workers never join (seed {market.seed})"] if market.failing else []
     orders = [f"{count(len(simulation.overrides), 'order')} of people held then, and so here"]
     said = [f"{count(simulation.ready, 'worker')} at the start, {candidate.started}", joining, *failing]
-    return [*said, *(orders if simulation.overrides else []), *simulation.load.assumed]
+    unmeasured = [
+        "no check says how many workers load needs (steps say how many to add): whether it was short is unknown"
+    ]
+    return [
+        *said,
+        *(orders if simulation.overrides else []),
+        *simulation.load.assumed,
+        *([] if candidate.measured else unmeasured),
+    ]
 
 
 def _introduction(candidates: Sequence[Candidate]) -> Iterator[str]:
@@ -168,14 +176,17 @@ def _past_cell(trial: Trial, title: str, name: str) -> str:
 def _cheapest(trial: Trial) -> Iterator[Row]:
     """How far each candidate is from buying with perfect knowledge."""
     nothing = tuple(NOTHING for _ in trial.past)
-    best = [trial.optima[candidate.name] for candidate in trial.candidates]
+    best = [trial.optima[candidate.name] if candidate.measured else None for candidate in trial.candidates]
     spent = [candidate.figures.money for candidate in trial.candidates]
-    money = tuple(NOTHING if each.money is None else amount(each.money) for each in best)
-    yield Row("cheapest possible, worker terms", (*(str(each.workers) for each in best), *nothing))
+    money = tuple(NOTHING if each is None or each.money is None else amount(each.money) for each in best)
+    terms = tuple(NOTHING if each is None else str(each.workers) for each in best)
+    if all(cell == NOTHING for cell in terms):
+        return
+    yield Row("cheapest that is never short, terms", (*terms, *nothing))
     if any(cell != NOTHING for cell in money):
         more = tuple(
-            NOTHING if not each.money or was is None else f"{100 * float(was / each.money - 1):+.0f} %"
+            NOTHING if each is None or not each.money or was is None else f"{100 * float(was / each.money - 1):+.0f} %"
             for each, was in zip(best, spent, strict=True)
         )
         yield Row("its price", (*money, *nothing), part=True)
-        yield Row("spent beyond it", (*more, *nothing), part=True)
+        yield Row("spent, against its price", (*more, *nothing), part=True)

@@ -35,7 +35,7 @@ def status(watch: bool, as_json: bool) -> None:
 
     Each policy's line is its latest decision: what its checks read, workers that carry load, workers bought and not
     yet serving, workers wanted, what the tightest budget leaves, when the next workers lapse, and the sentence that
-    says why. Below are the overrides in force and the open purchases.
+    says why. Below are the orders in force and the open purchases.
 
     \b
     Examples:
@@ -108,7 +108,7 @@ def _print(found: "Overview") -> None:
         titles = [title for n, title in enumerate(_TITLES) if n not in bare]
         print_table(titles, [[cell for n, cell in enumerate(row) if n not in bare] for row in rows], prose=True)
     if found.overrides:
-        click.echo("\nOverrides in force")
+        click.echo("\nOrders in force")
         print_overrides(found.overrides, found.progress, found.at)
     if found.purchases:
         click.echo("\nOpen purchases")
@@ -125,7 +125,7 @@ def _summary(found: "Overview") -> str:
     if found.purchases:
         parts.append(f"{count(len(found.purchases), 'purchase')} open")
     if found.overrides:
-        parts.append(f"{count(len(found.overrides), 'override')} in force")
+        parts.append(f"{count(len(found.overrides), 'order')} in force")
     daemons = ", ".join(f"{holder} ({count(clusters, 'cluster')})" for holder, clusters in found.replicas.items())
     return f"{', '.join(parts)}. Daemon at work: {daemons or 'none'}."
 

@@ -70,7 +70,7 @@ def _drafts(named: Sequence[str], changes: Sequence[str], settings: Settings) ->
     drafts: list[_Draft] = []
     problems: dict[str, None] = {}
     for argument in dict.fromkeys(named):
-        policy, loaded = chosen(argument, settings)
+        policy, loaded = chosen(argument, settings, alone=True)
         others = {draft.name for draft in drafts}
         name = argument if policy.name in others else policy.name
         drafts.append(_Draft(name, "", policy, loaded.shared.prometheus))

@@ -48,7 +48,7 @@ def demo(seconds: int) -> None:
     """Watch the daemon at work for half a minute: no root, no services, no account, nothing bought.
 
     The real daemon runs against a local edge cloud and a replayed Prometheus, through an hour of real load in which
-    a site's requests rise to the sixfold. A minute of that load passes in half a second.
+    a site's requests rise sixfold. A minute of that load passes in half a second.
     """
     from autoscaler.demo import show
 

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from datetime import datetime, timedelta
 
 from autoscaler.decision import Decision
+from autoscaler.ledger.errors import LedgerUnavailable
 from autoscaler.ledger.records import Mark, MarkName
 from autoscaler.model import (
     Arrival,
@@ -59,6 +60,10 @@ FATE = (
 """The fields of a purchase that change after its reservation, besides its arrivals."""
 
 FOUND_A_COPY = "it bears the mark of a copy and is in use"
+ENDED_BY_RESTORING = ("ledger", "it was restored, and the order may have been served since it was copied")
+"""Who ends an order that cannot be told from one given since the ledger was restored, and why."""
+
+_CLOCKS_APART = timedelta(seconds=30)
 
 _FIXED = tuple(field.name for field in fields(Purchase) if field.name not in (*FATE, "arrivals"))
 
@@ -73,13 +78,17 @@ def assemble(
     purchases: Iterable[Purchase],
     runs: Mapping[tuple[str, str], tuple[Run, ...]],
     restoral: Restoral | None,
+    orders: Iterable[Override],
 ) -> dict[str, History]:
     """The history of each policy by name, out of purchases (oldest first) that may be more than it needs.
 
-    ``runs`` is by policy and cluster. A purchase belongs to a history if it is the policy's own in the same cluster,
-    open in that cluster, the cluster's newest refusal of a credential, or committed against a shared budget. Imagined
-    ones are seen by dry runs only.
+    ``runs`` is by policy and cluster; ``orders`` are those in force. A purchase belongs to a history if it is the
+    policy's own in the same cluster, or serves one of the orders (whichever cluster the policy was for then), is open
+    in that cluster, the cluster's newest refusal of a credential, or committed against a shared budget. Imagined ones
+    are seen by dry runs only.
     """
+    in_force = {order.id for order in orders}
+    of_order: dict[str, list[Purchase]] = defaultdict(list)
     own: dict[tuple[str, str], list[Purchase]] = defaultdict(list)
     of_cluster: dict[str, list[Purchase]] = defaultdict(list)
     of_budget: dict[str, list[Purchase]] = defaultdict(list)
@@ -92,6 +101,8 @@ def assemble(
         if purchase.state in COMMITTING:
             for name in purchase.shared_budgets:
                 of_budget[name].append(purchase)
+            if purchase.order_id in in_force:
+                of_order[purchase.policy].append(purchase)
         if purchase.refusal is RefusalClass.GONE:
             of_cloud[purchase.endpoint, purchase.credential] = purchase
     # The newest of each cloud alone: a person who ends that one ends those before it too.
@@ -114,8 +125,8 @@ def assemble(
             else:
                 refused_account[purchase.credential] = purchase
         kept += refused_account.values()
-        for name in shared_budgets([policy]):
-            kept += [purchase for purchase in of_budget[name] if policy.dry_run or not purchase.imagined]
+        for purchases in (of_order[policy.name], *(of_budget[name] for name in shared_budgets([policy]))):
+            kept += [purchase for purchase in purchases if policy.dry_run or not purchase.imagined]
         by_id = {purchase.id: purchase for purchase in kept}
         return History(
             purchases=tuple(by_id[key] for key in sorted(by_id)),
@@ -137,9 +148,19 @@ def is_news(previous: Decision | None, decision: Decision) -> bool:
     )
 
 
-def is_copy(marks: Sequence[Mark]) -> bool:
-    """Whether a ledger with these marks, oldest first, is a copy that nobody has put into use yet."""
-    return bool(marks) and marks[-1].name is MarkName.BACKUP
+def is_copy(marks: Sequence[Mark], now: datetime) -> bool:
+    """Whether a ledger with these marks, oldest first, is a copy that nobody has put into use yet.
+
+    LedgerUnavailable if it is one of later than ``now``: what it may lack is waited for from when it is put into use,
+    and by a clock that is set right afterwards, as a machine's that has just begun, that would be over at once.
+    """
+    if not marks or marks[-1].name is not MarkName.BACKUP:
+        return False
+    if marks[-1].at > now + _CLOCKS_APART:
+        why = f"the ledger was copied at {marks[-1].at:%Y-%m-%d %H:%M:%SZ}, and it is {now:%Y-%m-%d %H:%M:%SZ} here"
+        mend = "set the clock, and it goes on by itself; or say `autoscaler ledger restored`"
+        raise LedgerUnavailable(why, mend)
+    return True
 
 
 def restoral_of(marks: Sequence[Mark], now: datetime) -> Restoral | None:
@@ -160,6 +181,15 @@ def restoral_of(marks: Sequence[Mark], now: datetime) -> Restoral | None:
             return Restoral(now, at)
         case _:
             return None
+
+
+def to_end(restored: Mark, overrides: Iterable[Override]) -> list[int]:
+    """Ids of the orders to buy that end as the ledger is restored: they are in the copy, and say that they came later.
+
+    A clock was ahead, or that of whoever restores it is behind. Orders of before are held, for what the copy lacks may
+    have served them; these would pass for new ones.
+    """
+    return [order.id for order in overrides if order.kind is OverrideKind.BUY and order.starts_at >= restored.at]
 
 
 def why_not_send(

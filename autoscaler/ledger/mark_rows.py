@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
 
-from autoscaler.ledger import purchase_rows
-from autoscaler.ledger.agreement import restoral_of
+from autoscaler.ledger import override_rows, purchase_rows
+from autoscaler.ledger.agreement import ENDED_BY_RESTORING, restoral_of, to_end
 from autoscaler.ledger.records import Mark, MarkName
 from autoscaler.ledger.tables import marks, purchases
 from autoscaler.model import PurchaseState, Restoral
@@ -26,9 +26,11 @@ def restoral(connection: Connection, now: datetime) -> Restoral | None:
 
 
 def add(connection: Connection, mark: Mark) -> None:
-    """Append a mark. Of a restored ledger, what was about to be sent may have been sent since it was copied."""
+    """Append a mark. Of a restored ledger, what was about to be sent or served may have been since it was copied."""
     connection.execute(insert(marks).values(asdict(mark)))
     if mark.name is MarkName.RESTORED:
         intended = select(purchases.c.id).where(purchases.c.state == PurchaseState.INTENDED)
         for purchase in purchase_rows.load(connection, intended):
             purchase_rows.change(connection, purchase.id, copied, mark.at, "the ledger was restored", mark.author)
+        for order_id in to_end(mark, override_rows.active(connection, mark.at)):
+            override_rows.end(connection, order_id, *ENDED_BY_RESTORING, mark.at)

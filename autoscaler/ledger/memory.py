@@ -7,6 +7,7 @@ from threading import RLock
 
 from autoscaler.decision import Decision, Evaluation, next_runs
 from autoscaler.ledger.agreement import (
+    ENDED_BY_RESTORING,
     FOUND_A_COPY,
     LATE,
     SAMPLES_KEPT,
@@ -18,6 +19,7 @@ from autoscaler.ledger.agreement import (
     is_stale,
     minute,
     restoral_of,
+    to_end,
     why_not_send,
 )
 from autoscaler.ledger.errors import NotFound
@@ -67,7 +69,8 @@ class MemoryLedger:
     def histories(self, policies: Sequence[Policy], now: datetime) -> Mapping[str, History]:
         with self._lock:
             runs = {(d.policy, d.cluster_id): runs for d, runs in self._latest.values()}
-            return assemble(policies, self._told(self._purchases.values()), runs, self.restoral(now))
+            purchases = self._told(self._purchases.values())
+            return assemble(policies, purchases, runs, self.restoral(now), self.overrides(now))
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
         with self._lock:
@@ -351,10 +354,13 @@ class MemoryLedger:
 
     def mark(self, name: MarkName, at: datetime, reason: str, author: str | None = None) -> None:
         with self._lock:
-            self._marks.append(Mark(name, at, reason, author))
+            mark = Mark(name, at, reason, author)
+            self._marks.append(mark)
             if name is MarkName.RESTORED:
                 for id in self._purchases:
                     self.change(id, copied, at, "the ledger was restored", author)
+                for id in to_end(mark, self.overrides(at)):
+                    self.end_override(id, *ENDED_BY_RESTORING, at)
 
     def marks(self) -> tuple[Mark, ...]:
         with self._lock:
@@ -366,7 +372,7 @@ class MemoryLedger:
 
     def take_up(self, now: datetime) -> Restoral | None:
         with self._lock:
-            if not is_copy(self._marks):
+            if not is_copy(self._marks, now):
                 return None
             self.mark(MarkName.RESTORED, now, FOUND_A_COPY)
             return self.restoral(now)

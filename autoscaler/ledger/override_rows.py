@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, insert, or_, select
+from sqlalchemy import Connection, Select, delete, insert, select
 
 from autoscaler.ledger.agreement import KEYS_KEPT
 from autoscaler.ledger.errors import NotFound
@@ -39,8 +39,8 @@ def add(connection: Connection, override: Override, key: OrderKey | None = None)
 
 def active(connection: Connection, now: datetime) -> tuple[Override, ...]:
     """The orders that hold at ``now``, by id."""
-    # Not by their start: what was recorded before is to be obeyed, also where the clock of its author was ahead.
-    not_ended = or_(override_ends.c.at.is_(None), override_ends.c.at > now)
+    # Not by their start or early end: what was recorded is to be obeyed, also where the clock of its author was ahead.
+    not_ended = override_ends.c.at.is_(None)
     rows = connection.execute(_selected().where(overrides.c.ends_at > now, not_ended).order_by(overrides.c.id))
     return tuple(Override(*row) for row in rows)
 

@@ -34,7 +34,7 @@ from autoscaler.ledger.agreement import (
 from autoscaler.ledger.errors import NotFound
 from autoscaler.ledger.records import PurchaseEvent
 from autoscaler.ledger.tables import arrivals, is_named, purchase_budgets, purchase_events, purchases, workers
-from autoscaler.model import Arrival, Purchase, PurchaseState, RefusalClass
+from autoscaler.model import Arrival, Override, OverrideKind, Purchase, PurchaseState, RefusalClass
 from autoscaler.policy import Policy
 from autoscaler.purchase import NOTHING_BOUGHT, OPEN, UNRESOLVED
 
@@ -42,15 +42,20 @@ _P = purchases.c
 _ELSEWHERE = ("id", "arrivals", "shared_budgets")  # given by the database, or kept in tables of their own
 
 
-def of_histories(policies: Sequence[Policy]) -> Select[int]:
+def of_histories(policies: Sequence[Policy], orders: Sequence[Override]) -> Select[int]:
     """Ids of at least the purchases that the policies' histories hold, in one query however many policies.
+
+    ``orders`` are those in force.
 
     What is remembered only for a while is cut off here, by count, so that years of refusals are not read each time.
     """
+    buys = [order for order in orders if order.kind is OverrideKind.BUY]
     return _of_histories().params(
         asked=sorted({(policy.name, policy.cluster_id) for policy in policies}),
         clusters=sorted({policy.cluster_id for policy in policies}),
         budgets=sorted(shared_budgets(policies)),
+        orders=[order.id for order in buys],
+        ordered=sorted(policy.name for policy in policies if any(order.names(policy.name) for order in buys)),
     )
 
 
@@ -82,6 +87,12 @@ def _of_histories() -> Select[int]:
         select(_P.id).where(in_cluster, _in(UNRESOLVED)),
         select(accounts.c.id).where(accounts.c.nth == 1),
         committed,
+        # By policy too, as there is an index for that.
+        select(_P.id).where(
+            _P.policy.in_(bindparam("ordered", expanding=True)),
+            _P.order_id.in_(bindparam("orders", expanding=True)),
+            _P.state.not_in(sorted(NOTHING_BOUGHT)),
+        ),
         select(func.max(_P.id)).where(_P.refusal == RefusalClass.GONE).group_by(_P.endpoint, _P.credential),
     ).subquery()
     return select(found.c.id)

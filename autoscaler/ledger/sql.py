@@ -15,6 +15,7 @@ from autoscaler.ledger import cluster_rows, evaluation_rows, mark_rows, override
 from autoscaler.ledger.agreement import FOUND_A_COPY, assemble, is_copy, why_not_send
 from autoscaler.ledger.database import Database
 from autoscaler.ledger.errors import NotFound
+from autoscaler.ledger.memory import MemoryLedger
 from autoscaler.ledger.migrate import require_schema, upgrade
 from autoscaler.ledger.records import Lease, Mark, MarkName, PurchaseEvent, Sample, StoredDecision
 from autoscaler.model import (
@@ -71,13 +72,14 @@ class SqlLedger:
         if not policies:
             return {}
         with self._database.reading() as connection:
-            purchases = purchase_rows.load(connection, purchase_rows.of_histories(policies))
+            orders = override_rows.active(connection, now)
+            purchases = purchase_rows.load(connection, purchase_rows.of_histories(policies, orders))
             runs = evaluation_rows.runs(connection, [policy.name for policy in policies])
             restoral = mark_rows.restoral(connection, now)
-        return assemble(policies, purchases, runs, restoral)
+        return assemble(policies, purchases, runs, restoral, orders)
 
     def overrides(self, now: datetime) -> tuple[Override, ...]:
-        """The orders that hold at ``now``, by id: all that are recorded and not over, whatever clock they began by."""
+        """The orders that hold at ``now``, by id: all that are recorded, and neither over nor ended."""
         with self._database.reading() as connection:
             return override_rows.active(connection, now)
 
@@ -193,10 +195,11 @@ class SqlLedger:
         where the commit was not confirmed: nothing may then be sent.
         """
         with self._writing() as connection:
-            purchases = purchase_rows.load(connection, purchase_rows.of_histories([policy]))
+            orders = override_rows.active(connection, now)
+            purchases = purchase_rows.load(connection, purchase_rows.of_histories([policy], orders))
             runs = evaluation_rows.runs(connection, [policy.name])
-            history = assemble([policy], purchases, runs, mark_rows.restoral(connection, now))[policy.name]
-            evaluation, purchase = propose(history, override_rows.active(connection, now))
+            history = assemble([policy], purchases, runs, mark_rows.restoral(connection, now), orders)[policy.name]
+            evaluation, purchase = propose(history, orders)
             if purchase is not None:
                 purchase = purchase_rows.add(connection, purchase, now, f"reserved by {holder}")
             bought_by = None if purchase is None else purchase.id
@@ -302,7 +305,10 @@ class SqlLedger:
     # The whole
 
     def mark(self, name: MarkName, at: datetime, reason: str, author: str | None = None) -> None:
-        """Record what happened to the ledger. A restored one's purchases that were about to be sent become unknown."""
+        """Record what happened to the ledger. A restored one's purchases that were about to be sent become unknown.
+
+        And its orders to buy that say they were given later are ended: they cannot be told from new ones.
+        """
         with self._writing() as connection:
             mark_rows.add(connection, Mark(name, at, reason, author))
 
@@ -322,13 +328,13 @@ class SqlLedger:
     def take_up(self, now: datetime) -> Restoral | None:
         """Begin to work on this ledger, which restores it if it is a copy, and bears the mark of one.
 
-        Its restoral, if that is news.
+        Its restoral, if that is news. LedgerUnavailable by a clock that is behind the time of the copy.
         """
         with self._database.reading() as connection:
-            if not is_copy(mark_rows.load(connection)):
+            if not is_copy(mark_rows.load(connection), now):
                 return None
         with self._writing() as connection:
-            if is_copy(mark_rows.load(connection)):
+            if is_copy(mark_rows.load(connection), now):
                 mark_rows.add(connection, Mark(MarkName.RESTORED, now, FOUND_A_COPY, None))
             return mark_rows.restoral(connection, now)
 
@@ -349,3 +355,6 @@ class SqlLedger:
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
+
+
+Ledger = SqlLedger | MemoryLedger

@@ -20,6 +20,7 @@ from autoscaler.policy.fields import (
     decimal_text,
     shown,
 )
+from autoscaler.simulation.grid import MOST_WORKERS
 from autoscaler.simulation.market import Fate
 from autoscaler.simulation.notation import Value, read_series
 
@@ -46,6 +47,8 @@ def _instant(value: object) -> datetime:
         raise Refusal(f"{shown(value)} is not an instant", mend)
     if at.tzinfo is None:
         raise Refusal(f"{shown(value)} has no time zone", mend)
+    if not 1970 <= at.year <= 5000:
+        raise Refusal(f"{shown(value)} is not of our age", "write a year from 1970 to 5000")
     return at
 
 
@@ -181,7 +184,7 @@ class Description(Part):
     """Name of a policy in the folder above, or the path of a file from here."""
     start: Instant = Field(examples=["2026-06-01T18:00:00+08:00"])
     """Instant of the first evaluation."""
-    ready: Count = 0
+    ready: Annotated[int, Field(strict=True, ge=0, le=MOST_WORKERS)] = 0
     """Workers that serve at the start."""
     series: dict[str, Series] = Field(default_factory=dict)
     """What each check reads, evaluation by evaluation."""

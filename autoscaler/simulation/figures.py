@@ -19,16 +19,21 @@ from autoscaler.supply import Lapse
 
 # A quotient of doubles is off by far less; nearer to a whole number it is decided exactly.
 _UNSURE = 1e-9
+# What load may need at most, in workers: as many as the highest maximum, so that sums of it can be kept.
+_MOST_WORKERS = 1_000_000
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A time in which load needed more workers than served; it begins with a rise and ends when that is caught up."""
+    """A time in which load needed more workers than served; it begins with a rise and ends when that is caught up.
+
+    A gap ends it too: nobody can say how short a load was that was not read.
+    """
 
     start_at: datetime
-    end_at: datetime  # from then on enough served; the load's end if that did not come
-    caught_up: bool  # False: still short at the end
+    end_at: datetime  # from then on enough served, as far as is known; the load's end if that did not come
+    caught_up: bool | None  # False: still short at the end; None: nobody knows, load has no reading from then on
     most: int  # workers short at the worst tick
     worker_time: timedelta  # the shortage summed: a worker short for an hour is an hour
 
@@ -121,18 +126,21 @@ def needed(policy: Policy, load: Load) -> "array[int]":
     many to add, and schedules are no load.
     """
     most = array("q", bytes(8 * load.ticks))
+    for values, each in measured(policy, load):
+        most = array("q", map(max, most, _shares(values, each)))
+    return most
+
+
+def measured(policy: Policy, load: Load) -> "Iterator[tuple[array[float], Fraction]]":
+    """The series that say how many workers load needs, each with what one worker may carry of it at most."""
     for check in policy.checks:
         values = load.series.get(check.name)
         if values is None:
             continue
         if isinstance(check, PerWorker):
-            each = check.load_per_worker
+            yield values, check.load_per_worker
         elif isinstance(check, Setpoint):
-            each = check.target * (1 + check.tolerance)
-        else:
-            continue
-        most = array("q", map(max, most, _shares(values, each)))
-    return most
+            yield values, check.target * (1 + check.tolerance)
 
 
 def _shares(values: Sequence[float], each: Fraction) -> Iterator[int]:
@@ -143,7 +151,9 @@ def _shares(values: Sequence[float], each: Fraction) -> Iterator[int]:
             yield 0
             continue
         quotient = value / about
-        if abs(quotient - round(quotient)) <= _UNSURE * max(1.0, quotient):
+        if quotient >= _MOST_WORKERS:
+            yield _MOST_WORKERS
+        elif abs(quotient - round(quotient)) <= _UNSURE * max(1.0, quotient):
             yield ceil(exact(value) / each)
         else:
             yield ceil(quotient)
@@ -152,6 +162,7 @@ def _shares(values: Sequence[float], each: Fraction) -> Iterator[int]:
 def _shortages(simulation: Simulation) -> Iterator[Shortage]:
     load, levels = simulation.load, simulation.levels
     wanted = needed(simulation.policy, load)
+    read = [values for values, _ in measured(simulation.policy, load)]
     starts = [load.tick(level.at) for level in levels]
     begun: int | None = None
     most = total = 0
@@ -165,7 +176,8 @@ def _shortages(simulation: Simulation) -> Iterator[Shortage]:
                 begun = tick if begun is None else begun
                 most, total = max(most, short), total + short
             elif begun is not None:
-                yield Shortage(load.at(begun), load.at(tick), True, most, total * load.step)
+                caught_up = True if any(not isnan(values[tick]) for values in read) else None
+                yield Shortage(load.at(begun), load.at(tick), caught_up, most, total * load.step)
                 begun, most, total = None, 0, 0
     if begun is not None:
         yield Shortage(load.at(begun), load.end_at, False, most, total * load.step)

@@ -5,7 +5,7 @@ A total is used as it is. A mean says nothing without the workers it was taken o
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from math import isinf, isnan, nan
 from typing import Final
@@ -16,6 +16,8 @@ from autoscaler.simulation.load import Load, carried
 READY: Final = "ready"
 """The column of workers that carried load."""
 _OVER: Final = ".over"
+MOST_WORKERS: Final = 100_000
+"""There at the start, at most: each is an object of the simulated cloud."""
 
 
 class Unusable(Exception):
@@ -62,7 +64,7 @@ def load_of(
     said = list(assumed)
     there = columns.get(READY)
     if there is not None:
-        _require_counts(READY, there)
+        require_counts(READY, there)
     series: dict[str, array[float]] = {}
     for check in policy.checks:
         if isinstance(check, Schedule) or check.name not in columns:
@@ -95,7 +97,7 @@ def _covered(
     """The workers that a mean covered, tick by tick; none is a gap, as a mean over nobody is no number."""
     for name in (over(check), READY):
         if name in columns:
-            _require_counts(name, columns[name])
+            require_counts(name, columns[name])
             return array("d", [value or nan for value in columns[name]]), f"as {name} says"
     if ready is None:
         what = "is a mean, and nothing says over how many workers"
@@ -105,7 +107,11 @@ def _covered(
     return array("d", [float(ready)]) * ticks, f"always {ready} (--ready)"
 
 
-def _require_counts(name: str, column: "array[float]") -> None:
+def require_counts(name: str, column: Iterable[float]) -> None:
+    """Raises Unusable where a column holds what is no number of workers."""
     for value in column:
         if not isnan(value) and (value < 0 or value != int(value)):
             raise Unusable(name, f"{value:g} is not a number of workers", "write whole numbers from 0 up")
+        if value > MOST_WORKERS:
+            what = f"{value:g} is more than {MOST_WORKERS:,} workers"
+            raise Unusable(name, what, "write how many carried load then, by this policy's instance type alone")

@@ -13,13 +13,14 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from autoscaler.model import GapReason
 from autoscaler.policy import Policy, Setpoint
 from autoscaler.policy.document import LARGEST_FILE, Node, Problem, Severity, merged, quoted, read_document
 from autoscaler.policy.fields import shown
 from autoscaler.policy.files import Loaded, load_policies
 from autoscaler.policy.words import problem_at, schema_problems
 from autoscaler.simulation.description import Description
-from autoscaler.simulation.grid import READY, columns_of, over
+from autoscaler.simulation.grid import READY, Unusable, columns_of, over, require_counts
 
 _SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _LONGEST: Final = timedelta(days=366)  # of a test: a year and its leap day
@@ -206,11 +207,17 @@ def _rows(tree: Node, problems: list[Problem]) -> Iterator[tuple[Node, Node]]:
 def _misfits(tree: Node, description: Description, policy: Policy) -> Iterator[Problem]:
     """What a test says that its policy does not know."""
     columns = [name for name in columns_of(policy) if name != READY]
-    for name in description.series:
+    overs = {over(check.name) for check in policy.checks}
+    for name, values in description.series.items():
         if name not in columns:
             near = get_close_matches(name, columns, n=1) or columns
             mend = f"write {' or '.join(near)}" if near else "remove it: the policy queries nothing"
             yield problem_at(tree, ("series", name), f"is no check of {policy.name}", mend)
+        elif name in overs:
+            try:
+                require_counts(name, [float(value) for value in values if not isinstance(value, GapReason)])
+            except Unusable as problem:
+                yield problem_at(tree, ("series", name), problem.what, problem.mend)
     for check in policy.checks:
         counted = description.ready or over(check.name) in description.series
         if isinstance(check, Setpoint) and check.name in description.series and not counted:

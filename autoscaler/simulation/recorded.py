@@ -33,7 +33,7 @@ _MOST_PROBLEMS: Final = 20  # told of one file
 _LOOKED_AT: Final = 1000  # rows that say how far apart rows are
 _HOLDS: Final = 2.5  # times that distance: a value holds no longer, as an evaluation forgives no longer hole
 _TELL_EVERY: Final = 50_000  # rows
-_MILLISECONDS: Final = 1e11  # seconds beyond the year 5000 are milliseconds of today
+_MILLISECONDS: Final = 1e11  # seconds beyond the year 5000 are milliseconds of today; before 1970 nothing was recorded
 _NO_NUMBERS: Final = frozenset({"", "nan", "null", "none", "-"})
 
 
@@ -118,7 +118,7 @@ class _Reading:
             raise _refused(self._path, "is empty", "write a first line with time and the checks, then a line a row")
         names = [cell.strip() for cell in row]
         if len(names) == 1:
-            stand = next((mark for mark, sign in ((";", ";"), ("tabs", "\t")) if sign in names[0]), None)
+            stand = next((mark for mark, sign in (("semicolons", ";"), ("tabs", "\t")) if sign in names[0]), None)
             what = f"has its columns apart by {stand}" if stand else "has a single column"
             raise _refused(self._path, what, "put commas between time and values", line)
         for index, name in enumerate(names[1:], 1):
@@ -250,9 +250,12 @@ class _Reading:
             if at.tzinfo is None:
                 self._zoneless = True
                 at = at.replace(tzinfo=UTC)
+            if not 0 <= at.timestamp() < _MILLISECONDS:
+                self._report(line, "time", f"{_shown(cell)} is not of our age", "write when the row was recorded")
+                return None
             return at.timestamp()
-        if not isfinite(seconds) or abs(seconds) >= _MILLISECONDS:
-            mend = "divide it by 1000, if it is in milliseconds" if isfinite(seconds) else "write unix seconds"
+        if not 0 <= seconds < _MILLISECONDS:
+            mend = "divide it by 1000, if it is in milliseconds" if 0 < seconds < inf else "write unix seconds"
             self._report(line, "time", f"{_shown(cell)} is not a time in seconds", mend)
             return None
         return seconds

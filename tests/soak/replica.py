@@ -157,7 +157,8 @@ def _work(environ: Mapping[str, str], log: Path, clock_file: Path, halt: Path, b
         ledger = _Halting(open_ledger(settings.ledger().get_secret_value(), clock=clock), halt)
         parts = build(settings, environ, clock=clock, pace=PACE, ledger=ledger)
         daemon = Daemon(parts)
-        with serve(create_app(daemon, parts.registry), settings.listen.host, settings.listen.port):
+        app = create_app(daemon, parts.registry, parts.desk())
+        with serve(app, settings.listen.host, settings.listen.port):
             daemon.run(begin=begin)
     except LedgerError as error:
         print(error, flush=True)

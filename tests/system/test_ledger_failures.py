@@ -171,7 +171,7 @@ def small_disk(folder: Path) -> Iterator[tuple[Path, Callable[[], Mend]]]:
     try:
         yield disk, fill
     finally:
-        subprocess.run(["umount", disk], check=True)
+        subprocess.run(["umount", "--lazy", disk], check=True)  # a connection may be about to end
 
 
 @contextmanager

@@ -201,6 +201,8 @@ def two_on_one_file_do_not_buy_twice(fleet: Fleet) -> None:
     first.until("each buys for its own", lambda: fleet.sold() == needs, within=40)
     assert [len(daemon.events("purchase.sending")) for daemon in (first, second)] == [1, 1]
 
+    # One that dies before it has noted the answer leaves a purchase that is unknown for minutes.
+    first.until("both have come", lambda: fleet.states() == {"fulfilled": 2}, within=60)
     moved = fleet.held(first)
     # Not stopped: one that stands still in the middle of a write keeps the whole file from the others until it wakes.
     first.kill()
