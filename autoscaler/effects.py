@@ -5,15 +5,16 @@ and cluster; nothing outside is asked.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 
 from autoscaler.decision import Decision
 from autoscaler.facts import Draft, Facts, Verdict
-from autoscaler.model import Gap, GapReason, History, Override, OverrideKind
+from autoscaler.model import Gap, GapReason, History, Override, OverrideKind, Restoral
 from autoscaler.policy import Policy
 from autoscaler.purchase import done_of_order
+from autoscaler.restoral import what_was_done
 from autoscaler.rules import backoff, bounds, budgets, cooldown, freeze, per_action, purchase_open
 
 _RULES = (bounds, per_action, budgets, purchase_open, backoff, cooldown, freeze)
@@ -98,7 +99,8 @@ def _waits(
             if lacking:
                 yield f"order {other.id} comes first and lacks {lacking} of {other.workers}"
     unknown = Gap(GapReason.NO_DATA, "not asked")
-    facts = Facts(policy, now, (), unknown, history, (*others, order), endpoint="", credential="")
+    known = replace(history, restoral=None)  # what a ledger may lack rests on a look at the cluster
+    facts = Facts(policy, now, (), unknown, known, (*others, order), endpoint="", credential="")
     draft = Draft(
         supply=decision.supply or unknown,
         fleet=unknown,
@@ -117,7 +119,7 @@ def _waits(
     for name, gap in decision.gaps:
         if name == "capacity":
             yield f"the workers cannot be counted ({gap.reason}: {gap.detail})"
-    yield from (verdict.says for verdict in decision.verdicts if _objects(verdict))
+    yield from (verdict.says for verdict in decision.verdicts if _objects(verdict, history.restoral))
 
 
 def _lacking(order: Override, policy: str, history: History) -> int:
@@ -126,8 +128,10 @@ def _lacking(order: Override, policy: str, history: History) -> int:
     return max(0, (order.workers or 0) - done)
 
 
-def _objects(verdict: Verdict) -> bool:
+def _objects(verdict: Verdict, restoral: Restoral | None) -> bool:
     """Whether a rule that rests on the cloud and its credential objected at the latest evaluation, or would have."""
+    if verdict.rule == "purchase_open":
+        return restoral is not None and verdict.says.startswith(what_was_done(restoral))
     if verdict.rule not in ("cluster", "refused"):
         return False
     return verdict.reason is not None or not verdict.says.startswith(_NO_OBJECTION)

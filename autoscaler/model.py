@@ -10,6 +10,9 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from fractions import Fraction
 
+LARGEST_ID = 2**63 - 1
+"""The last number that every ledger can give to something in it."""
+
 
 class Outcome(StrEnum):
     """What one evaluation of a policy came to."""

@@ -250,7 +250,7 @@ class Orders:
         if order.kind is OverrideKind.FREEZE:
             # Read after the order was recorded: what is reserved and not yet claimed by now will not be sent.
             for purchase in reversed(self._ledger.purchases(states=OPEN, limit=None)):
-                if order.names(purchase.policy):
+                if order.names(purchase.policy) and not purchase.imagined:
                     yield _of_frozen(purchase)
         for effect in effects:
             for why in effect.waits:

@@ -206,11 +206,17 @@ def _is_glob(selector: str) -> bool:
 
 
 def _unmatched(selector: str, labels: Labels) -> OrderProblem:
-    shown = selector if selector.isprintable() and len(selector) <= _LONGEST_SELECTOR else "what is given"
+    names = "see `autoscaler status` for their names"
+    if not selector:
+        return OrderProblem("policies", "holds an empty name", names)
+    if not selector.isprintable():
+        return OrderProblem("policies", "holds characters that cannot be shown", names)
+    if len(selector) > _LONGEST_SELECTOR:
+        return OrderProblem("policies", f"holds {len(selector)} characters in one piece", names)
     if "=" in selector:
-        return OrderProblem("policies", f"no policy has the label {shown}", "see `labels` in the policy files")
+        return OrderProblem("policies", f"no policy has the label {selector}", "see `labels` in the policy files")
     if _is_glob(selector):
-        return OrderProblem("policies", f"no policy matches {shown}", "see `autoscaler status` for their names")
-    near = difflib.get_close_matches(selector[:_LONGEST_SELECTOR], labels, n=3)
-    mend = f"did you mean {', '.join(near)}?" if near else "see `autoscaler status` for their names"
-    return OrderProblem("policies", f"there is no policy {shown}", mend)
+        return OrderProblem("policies", f"no policy matches {selector}", names)
+    near = difflib.get_close_matches(selector, labels, n=3)
+    mend = f"did you mean {', '.join(near)}?" if near else names
+    return OrderProblem("policies", f"there is no policy {selector}", mend)

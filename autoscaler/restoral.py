@@ -71,7 +71,7 @@ def forgotten(facts: Facts, order: Override | None) -> Forgotten | None:
     restoral, capacity = facts.history.restoral, facts.capacity
     if restoral is None:
         return None
-    what = _what(restoral)
+    what = what_was_done(restoral)
     if isinstance(capacity, Gap) or capacity.at < restoral.at:
         return Forgotten(f"{what} and the cluster was not looked at since", None)
     quiet = quiet_period(facts.policy.worker.timeout_mins)
@@ -92,16 +92,17 @@ def forgotten(facts: Facts, order: Override | None) -> Forgotten | None:
     return None
 
 
-def _accounted_for(task: Task, listed: Collection[str]) -> bool:
-    named = (*task.succeeded, *task.pending)
-    return task.state is not TaskState.RUNNING and bool(named) and all(instance in listed for instance in named)
-
-
-def _what(restoral: Restoral) -> str:
+def what_was_done(restoral: Restoral) -> str:
+    """How the ledger came to lack something: with it every ``Forgotten`` begins."""
     if restoral.begun:
         return f"the ledger was begun empty at {_at(restoral.at)}"
     copy = f" from a copy of {_at(restoral.copied_at)}" if restoral.copied_at is not None else ""
     return f"the ledger was restored at {_at(restoral.at)}{copy}"
+
+
+def _accounted_for(task: Task, listed: Collection[str]) -> bool:
+    named = (*task.succeeded, *task.pending)
+    return task.state is not TaskState.RUNNING and bool(named) and all(instance in listed for instance in named)
 
 
 def _at(instant: datetime) -> str:

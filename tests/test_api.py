@@ -1,5 +1,6 @@
 """The HTTP API: what it shows, how it takes orders, and how it refuses what is bad, with nothing changed."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from autoscaler.decision import Evaluation, decide
 from autoscaler.facts import Reason
 from autoscaler.ledger import LedgerUnavailable
 from autoscaler.model import OverrideKind
-from autoscaler.web import create_app
+from autoscaler.web import Access, create_app
 from tests.build import NOW, at, budget, capacity, facts, policy, purchase, workers
 from tests.counter import ANA, BO, EDGE, Counter, Token
 from tests.test_web import FakeVitals
@@ -233,6 +234,24 @@ def test_wrong_tokens_are_answered_ever_later_and_right_ones_at_once(counter: Co
     assert counter.delays[8:] == [0.25]
 
 
+def test_wrong_tokens_that_come_at_once_are_all_answered_late() -> None:
+    async def guess() -> None:
+        answers = asyncio.Event()
+
+        async def until_then(_seconds: float) -> None:
+            await answers.wait()
+
+        access = Access(lambda: [Token("ana", SecretStr(ANA))], reads_need_token=False, sleep=until_then)
+        guesses = [asyncio.create_task(access.author_of(f"wrong-{n}", "192.0.2.7")) for n in range(50)]
+        assert await access.author_of(ANA, "192.0.2.7") == "ana"
+        await asyncio.sleep(0)
+        assert not any(each.done() for each in guesses)
+        answers.set()
+        assert await asyncio.gather(*guesses) == [None] * 50
+
+    asyncio.run(guess())
+
+
 # what it refuses
 
 SCRIPT = "<script>alert(1)</script>"
@@ -284,8 +303,45 @@ def test_a_bad_order_is_refused_and_nothing_is_changed(
         assert (answered, refused["status"]) == (status, status)
         if field:
             assert field in [error["field"] for error in refused["errors"]], refused
-        assert SCRIPT not in refused["detail"] or refused["detail"]
+        assert SCRIPT not in refused["detail"]
     assert counter.memory.override_history() == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "problem"),
+    [
+        pytest.param(
+            json.dumps(FREEZE).encode(),
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            ("body", "is not a JSON object", "send an object with Content-Type: application/json"),
+            id="curl -d without a header",
+        ),
+        pytest.param(
+            b'{"kind": "freeze", "reason": "\xff"}',
+            {},
+            ("body", "is not JSON", "send an object with Content-Type: application/json"),
+            id="not UTF-8",
+        ),
+        pytest.param(
+            b"[" * 60_000,
+            {},
+            ("body", "is not JSON", "send an object with Content-Type: application/json"),
+            id="far too deep",
+        ),
+        pytest.param(
+            json.dumps({**FREEZE, "for": "-1h"}).encode(),
+            {},
+            ("for", "'-1h' is negative", "see the API's openapi.json"),
+            id="a negative length",
+        ),
+    ],
+)
+def test_what_the_form_of_an_order_is_not_is_told(
+    client: TestClient, body: bytes, headers: dict[str, str], problem: tuple[str, str, str]
+) -> None:
+    status, refused = post(client, "overrides", body, **headers)
+    assert status in (400, 422)
+    assert [tuple(error.values()) for error in refused["errors"]] == [problem]
 
 
 def test_a_script_in_a_reason_is_kept_as_text_and_given_as_json(client: TestClient) -> None:

@@ -421,6 +421,24 @@ def test_a_purchase_that_is_not_there(ledger: SqlLedger, run: Run) -> None:
     assert result.stderr == "Error: there is no purchase 7; see `autoscaler purchases list`\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["purchases", "show"],
+        ["purchases", "settle", "--not-bought", "--reason", "x", "--author", "ana"],
+        ["purchases", "retry", "--reason", "x", "--author", "ana"],
+        ["override", "end", "--reason", "x", "--author", "ana"],
+        ["explain", "--decision"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("id", ["9223372036854775808", "0"], ids=["more than a ledger counts to", "before the first"])
+def test_a_number_that_nothing_can_have(words: list[str], id: str, ledger: SqlLedger, run: Run) -> None:
+    result = run(*words, id)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{id} is not in the range" in result.stderr
+
+
 # explain --decision
 
 

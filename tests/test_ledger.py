@@ -961,3 +961,7 @@ def test_a_policy_comes_back_to_the_letter(ledger: Ledger) -> None:
     again = ledger.evaluation(stored.id)
     assert again is not None
     assert again.facts.policy == strange
+
+
+def test_a_name_that_no_policy_can_have_has_nothing(ledger: Ledger) -> None:
+    assert (ledger.decisions(policy="edge\0"), ledger.purchases(policy="edge\0")) == ((), ())

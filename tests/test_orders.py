@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from autoscaler.ledger import NotFound
-from autoscaler.model import OverrideKind, PurchaseState
+from autoscaler.ledger import MarkName, NotFound
+from autoscaler.model import Capacity, OverrideKind, PurchaseState, Restoral, Stranger
 from autoscaler.orders import progress
 from autoscaler.override import Asked, KeyReused, OrderRefused
 from autoscaler.policy import Budget
 from autoscaler.purchase import CannotSettle, TooEarly
-from tests.build import NOW, at, budget, capacity, cluster, gap, policy, purchase, workers
+from tests.build import NOW, at, budget, capacity, cluster, gap, history, policy, purchase, workers
 from tests.counter import EDGE, OTHER, Counter
 
 HOUR = timedelta(hours=1)
@@ -69,6 +69,12 @@ def ordered(desk: Desk, kind: str, number: int | None = None) -> None:
     desk.ledger.add_override(OverrideKind(kind), ["edge"], number, "bo", "money", NOW, at(hours=2))
 
 
+def begun(desk: Desk, found: Capacity) -> None:
+    desk.memory.mark(MarkName.BEGUN, NOW, "--init")
+    desk.evaluate(EDGE, now=at(minutes=1), capacity=found, history=history(restoral=Restoral(NOW, begun=True)))
+    desk.now = at(minutes=1)
+
+
 WAITS = [
     pytest.param(lambda desk: None, (), id="nothing is in its way"),
     pytest.param(
@@ -109,6 +115,17 @@ WAITS = [
         ),
         (),
         id="a quota that is far",
+    ),
+    pytest.param(
+        lambda desk: begun(desk, capacity(workers(10))), (), id="a ledger begun empty whose cluster was looked at since"
+    ),
+    pytest.param(
+        lambda desk: begun(desk, capacity(workers(10), strangers=(Stranger("task T-1", NOW),))),
+        (
+            "the ledger was begun empty at 2026-06-01 12:00:00Z and may lack a purchase until 2026-06-01 13:20:00Z or "
+            "`autoscaler ledger reviewed`, it does not know task T-1",
+        ),
+        id="a ledger begun empty that does not know a task",
     ),
 ]
 
@@ -205,6 +222,7 @@ def test_a_freeze_tells_of_what_was_sent_before_it() -> None:
     for id, (state, cluster_id) in enumerate(states, start=41):
         desk.keep(purchase(id, state, of=policy(cluster_id=cluster_id)))
     desk.keep(purchase(45, "accepted", of=policy(name="other", cluster_id="C5")))
+    desk.keep(purchase(46, "accepted", of=policy(cluster_id="C6"), imagined=True))  # by a dry run: nothing was sent
     assert desk.orders.place(asked("freeze")).notes == (
         "purchase 41 of 3 for edge was already sent, 0 arrived",
         "purchase 42 of 3 for edge was already sent, and its outcome is unknown",

@@ -56,9 +56,10 @@ def test_everything_can_be_frozen_before_any_policy_is_known() -> None:
         pytest.param(asked(policies=("zz*",)), ["policies: no policy matches zz*"], id="a glob that matches nothing"),
         pytest.param(asked(policies=("team=x",)), ["policies: no policy has the label team=x"], id="nobody's label"),
         pytest.param(asked("buy", policies=("*x",)), ["policies: no policy matches *x"], id="nothing to buy for"),
-        pytest.param(asked(policies=("a" * 10_000,)), ["policies: there is no policy what is given"], id="a long name"),
+        pytest.param(asked(policies=("",)), ["policies: holds an empty name"], id="an empty name"),
+        pytest.param(asked(policies=("a" * 10_000,)), ["policies: holds 10000 characters in one piece"], id="long"),
         pytest.param(
-            asked(policies=("\ud800",)), ["policies: there is no policy what is given"], id="half a character"
+            asked(policies=("\ud800",)), ["policies: holds characters that cannot be shown"], id="half a character"
         ),
         pytest.param(asked(policies=("x",) * 1001), ["policies: are 1001"], id="too many"),
         pytest.param(asked("buy", policies=("edge-a",), workers=0), ["workers: is 0; say 1 to 100000"], id="buy 0"),

@@ -4,13 +4,13 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ from autoscaler.model import Outcome, OverrideKind, PurchaseState, RefusalClass
 from autoscaler.overview import Need
 from autoscaler.web import create_app
 from autoscaler.web.page.texts import load_texts
-from tests.build import NOW, at, budget, capacity, facts, policy, purchase, workers
+from tests.build import NOW, at, budget, capacity, facts, policy, purchase, unread, workers
 from tests.counter import ANA, BO, EDGE, OTHER, SCRIPT, Counter, Token
 from tests.test_web import FakeVitals
 
@@ -226,6 +226,13 @@ def test_a_policys_page_draws_its_day_and_tells_it_to_those_who_cannot_see(
     assert "frozen by bo until" in text
 
 
+def test_what_the_sentence_says_is_not_said_beside_it(counter: Counter, client: TestClient) -> None:
+    counter.evaluate(EDGE, readings=(unread("sessions"),))
+    text = words(client.get("/"))
+    assert "1 needs a person" in text
+    assert text.count('"sessions" has no reading') == 1
+
+
 def test_a_policys_page_tells_budgets_and_lapses(counter: Counter, client: TestClient) -> None:
     spends = policy(
         name="edge",
@@ -307,6 +314,21 @@ def test_lists_go_back_page_by_page(counter: Counter, client: TestClient) -> Non
         seen += [int(id.removeprefix("purchase-")) for id in page.ids if id.startswith("purchase-")]
         path = next((link for link in page.links if "before=" in link), "")
     assert seen == list(range(121, 0, -1))
+
+
+def test_an_order_that_has_bought_all_says_that_it_asks_for_no_more(counter: Counter, client: TestClient) -> None:
+    order = counter.memory.add_override(OverrideKind.BUY, ["edge"], 3, "ana", "derby", NOW, at(hours=1))
+    assert "derby 0 of 3 bought so far." in words(client.get("/orders"))
+    counter.keep(purchase(id=7, state="accepted", asked=3, of=EDGE, order_id=order.id))
+    assert "derby All 3 are bought: it asks for no more." in words(client.get("/orders"))
+
+
+def test_orders_go_back_page_by_page(counter: Counter, client: TestClient) -> None:
+    for _ in range(51):
+        counter.ledger.add_override(OverrideKind.FREEZE, ["edge"], None, "ana", "derby", NOW, at(hours=1))
+    newest = shown(client.get("/orders"))
+    assert "order-1" not in newest.ids
+    assert "order-1" in shown(client.get(next(link for link in newest.links if "before=" in link))).ids
 
 
 def test_a_ledger_that_fails_is_said_by_a_page(counter: Counter, client: TestClient) -> None:
@@ -532,7 +554,7 @@ BAD_ORDERS = [
     pytest.param({"policies": "egde"}, "For policies: there is no policy egde; did you mean edge?", id="unknown"),
     pytest.param({"policies": "edge nowhere-*"}, "For policies: no policy matches nowhere-*", id="a glob of nothing"),
     pytest.param({"policies": "team=dead"}, "For policies: no policy has the label team=dead", id="a label of none"),
-    pytest.param({"policies": "x" * 10_000}, "For policies: there is no policy what is given", id="a name of 10 kB"),
+    pytest.param({"policies": "x" * 10_000}, "For policies: holds 10000 characters in one piece", id="a name of 10 kB"),
     pytest.param(
         {"policies": SCRIPT.replace(" ", "/")}, "For policies: no policy has the label", id="a script for a policy"
     ),
@@ -564,6 +586,22 @@ def test_a_bad_order_is_refused_before_and_after_its_preview(
         assert "Nothing was ordered, because of one thing:" in words(response, 422)
         assert shown(response, 422).acting == []
     assert kept(counter) == before
+
+
+@pytest.mark.parametrize(
+    ("typed", "ends_at"),
+    [
+        pytest.param("14:00", at(hours=2), id="a time of today"),
+        pytest.param("11:00Z", at(hours=23), id="a time of tomorrow"),
+        pytest.param("23:30+08:00", at(hours=3.5), id="a time elsewhere"),
+        pytest.param("02:00+08:00", at(hours=6), id="a time elsewhere, where it is tomorrow then"),
+        pytest.param("19:00+08:00", at(hours=23), id="a time elsewhere that is over today"),
+        pytest.param("2026-06-01T21:00+08:00", at(hours=1), id="an instant elsewhere"),
+    ],
+)
+def test_an_end_is_typed_as_people_say_it(counter: Counter, ana: TestClient, typed: str, ends_at: datetime) -> None:
+    post(ana, "/orders", FREEZE | {"end": typed, "key": "k"})
+    assert counter.memory.override(1).ends_at == ends_at
 
 
 def test_every_problem_of_an_order_is_told_at_once(ana: TestClient) -> None:
@@ -639,6 +677,7 @@ def test_what_cannot_be_said_of_a_purchase_is_refused(
     response = post(ana, "/purchases/7/settle", good | said)
     assert says in words(response, status)
     assert 'action="/purchases/7/settle"' in response.text, "to be mended and sent again"
+    assert '<main id="main" tabindex="-1">' in response.text, "asked for again it would be another page"
     assert kept(counter) == before
 
 
@@ -735,6 +774,18 @@ def test_a_form_of_nobody_does_nothing(counter: Counter, client: TestClient, pat
     before = kept(counter)
     assert "You are not signed in" in words(post(client, path, form), 401)
     assert kept(counter) == before
+
+
+@pytest.mark.parametrize(("path", "form"), FORMS[2:], ids=[path for path, _ in FORMS[2:]])
+def test_whoever_signs_in_after_a_form_gets_to_a_page(
+    counter: Counter, client: TestClient, path: str, form: dict[str, str]
+) -> None:
+    counter.come_alive()
+    page = shown(post(client, path, form), 401)
+    (link,) = (link for link in page.links if link.startswith("/sign-in"))
+    (then,) = parse_qs(urlsplit(link).query)["next"]
+    went_to = sign_in(client, next=then).headers["location"]
+    assert client.get(went_to, follow_redirects=True).status_code == 200
 
 
 def test_a_browser_that_names_no_origin_may_say_that_it_is_ours(counter: Counter, ana: TestClient) -> None:

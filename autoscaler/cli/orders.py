@@ -22,7 +22,7 @@ from autoscaler.cli.output import (
     print_json,
     print_table,
 )
-from autoscaler.cli.records import ledger_to_change, ledger_view
+from autoscaler.cli.records import ID, ledger_to_change, ledger_view
 from autoscaler.model import OverrideKind
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def list_overrides(past: bool, limit: int, as_json: bool) -> None:
 
 
 @override.command("end", short_help="End an order early.")
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @reason_option
 @author_option
 @json_option

@@ -10,6 +10,7 @@ import click
 
 from autoscaler.cli.failure import Exit, fail, outside_systems, settings_or_fail
 from autoscaler.cli.output import as_object, count, instant, json_option, print_json
+from autoscaler.cli.records import ID
 
 if TYPE_CHECKING:
     from autoscaler.cli.connections import Finding
@@ -75,7 +76,7 @@ def check(paths: tuple[Path, ...], expand: bool, schema: bool, connect: bool, as
 
 @click.command(short_help="Say what a policy would do now, and why.")
 @click.argument("policy", required=False)
-@click.option("--decision", "decision_id", type=int, metavar="ID", help="A past decision, replayed.")
+@click.option("--decision", "decision_id", type=ID, metavar="ID", help="A past decision, replayed.")
 @json_option
 def explain(policy: str | None, decision_id: int | None, as_json: bool) -> None:
     """Say in a sentence what a policy would do now, and why; then each rule's verdict, the readings and the supply.

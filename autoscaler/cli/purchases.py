@@ -21,7 +21,7 @@ from autoscaler.cli.output import (
     print_table,
 )
 from autoscaler.cli.purchase_table import print_purchases, state_of
-from autoscaler.cli.records import known_policy, ledger_to_change, ledger_view
+from autoscaler.cli.records import ID, known_policy, ledger_to_change, ledger_view
 from autoscaler.model import PurchaseState
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def list_purchases(policy: str | None, states: tuple[str, ...], limit: int, as_j
 
 
 @purchases.command("show", short_help="Show everything known of one.")
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @json_option
 def show_purchase(id: int, as_json: bool) -> None:
     """Show everything known of a purchase, and what happened to it, when and by whom.
@@ -105,7 +105,7 @@ def show_purchase(id: int, as_json: bool) -> None:
 
 
 @purchases.command("settle", short_help="Say what became of one of unknown outcome.")
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @click.option("--bought", type=click.IntRange(min=1), metavar="N", help="So many workers were bought.")
 @click.option("--not-bought", is_flag=True, help="Nothing was bought.")
 @reason_option
@@ -128,7 +128,7 @@ def settle_purchase(id: int, bought: int | None, not_bought: bool, reason: str, 
 
 
 @purchases.command("retry", short_help="End a refusal that waits for a person.")
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @reason_option
 @author_option
 @json_option

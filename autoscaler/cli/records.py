@@ -19,9 +19,13 @@ from autoscaler.cli.output import (
     print_json,
     print_table,
 )
+from autoscaler.model import LARGEST_ID
 
 if TYPE_CHECKING:
     from autoscaler.ledger import Ledger, LedgerView
+
+ID = click.IntRange(1, LARGEST_ID)
+"""The number of something in the ledger."""
 
 _IMAGINES = {True: " (dry run)", False: ""}
 

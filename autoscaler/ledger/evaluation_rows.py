@@ -19,7 +19,7 @@ from autoscaler.facts import Facts
 from autoscaler.ledger.agreement import SAMPLES_KEPT, is_news, is_stale, minute
 from autoscaler.ledger.database import Database
 from autoscaler.ledger.records import Sample, StoredDecision
-from autoscaler.ledger.tables import decisions, latest, policy_versions, purchases, samples
+from autoscaler.ledger.tables import decisions, is_named, latest, policy_versions, purchases, samples
 from autoscaler.model import CheckReading, Run
 from autoscaler.policy import Policy
 from autoscaler.supply import Supply
@@ -128,7 +128,7 @@ def stored(connection: Connection, policy: str | None, before_id: int | None, li
     """One page of the decisions that were news, newest first."""
     query = select(decisions.c.id, decisions.c.decision).order_by(decisions.c.id.desc()).limit(limit)
     if policy is not None:
-        query = query.where(decisions.c.policy == policy)
+        query = query.where(is_named(decisions.c.policy, policy))
     if before_id is not None:
         query = query.where(decisions.c.id < before_id)
     return tuple(StoredDecision(key, decision) for key, decision in connection.execute(query))

@@ -33,7 +33,7 @@ from autoscaler.ledger.agreement import (
 )
 from autoscaler.ledger.errors import NotFound
 from autoscaler.ledger.records import PurchaseEvent
-from autoscaler.ledger.tables import arrivals, purchase_budgets, purchase_events, purchases, workers
+from autoscaler.ledger.tables import arrivals, is_named, purchase_budgets, purchase_events, purchases, workers
 from autoscaler.model import Arrival, Override, OverrideKind, Purchase, PurchaseState, RefusalClass
 from autoscaler.policy import Policy
 from autoscaler.purchase import NOTHING_BOUGHT, OPEN, UNRESOLVED
@@ -123,7 +123,7 @@ def newest(
     """Ids of one page of the list of purchases."""
     query = select(_P.id).order_by(_P.id.desc()).limit(limit)
     if policy is not None:
-        query = query.where(_P.policy == policy)
+        query = query.where(is_named(_P.policy, policy))
     if states is not None:
         query = query.where(_in(states))
     if orders is not None:

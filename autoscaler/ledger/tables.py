@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     Enum,
     ForeignKey,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 
 from autoscaler.decision import Decision
@@ -306,3 +308,8 @@ leases = Table(
     Column("holder", Text),
     Column("fence", Integer, nullable=False),
 )
+
+
+def is_named(column: Column[str], policy: str) -> ColumnElement[bool]:
+    """Whether a row is of the policy of this name. No name holds a NUL, and PostgreSQL takes no text that does."""
+    return false() if "\0" in policy else column == policy

@@ -18,7 +18,6 @@ from autoscaler.web.problem import Refusal
 FIRST_DELAY_SECONDS = 0.25
 MOST_DELAY_SECONDS = 8.0
 FORGIVEN_AFTER_SECONDS = 600.0
-MOST_WAITING = 8  # wrong tokens of one address being answered late at the same time
 MOST_ADDRESSES = 10_000  # remembered; the oldest are forgotten first
 
 _NO_TOKENS = (
@@ -54,7 +53,6 @@ class Access:
         self._timer = timer
         self._sleep = sleep
         self._failed: dict[str, tuple[int, float]] = {}  # by address: how often, and when last
-        self._waiting: dict[str, int] = {}
 
     def tokens(self) -> Sequence[Token]:
         """Those that hold now."""
@@ -78,27 +76,16 @@ class Access:
         return author
 
     async def author_of(self, token: str, address: str) -> str | None:
-        """Whose token this is; None, some time later: nobody's. Raises Refusal where too many are answered already."""
+        """Whose token this is; None, some time later: nobody's."""
         found = None
         for known in self.tokens():
             # Each is compared, and each in the same time, whichever of them is the right one.
             same = hmac.compare_digest(known.token.get_secret_value().encode(), token.encode("utf-8", "surrogatepass"))
             found = known.author if same else found
         if found is None:
-            await self._wait(address)
-        return found
-
-    async def _wait(self, address: str) -> None:
-        waiting = self._waiting.get(address, 0)
-        if waiting >= MOST_WAITING:
-            raise Refusal(429, "too many wrong tokens at once", {"Retry-After": f"{MOST_DELAY_SECONDS:.0f}"})
-        self._waiting[address] = waiting + 1
-        try:
+            # However many wait already: an answer at once, whatever it says, would tell that the token is wrong.
             await self._sleep(self._delay(address))
-        finally:
-            self._waiting[address] -= 1
-            if not self._waiting[address]:
-                del self._waiting[address]
+        return found
 
     def _delay(self, address: str) -> float:
         """Count one more wrong token of an address; how late it is answered, in seconds."""

@@ -6,12 +6,10 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainValidator, StrictInt, WithJsonSchema
 
 from autoscaler.duration import PATTERN, parse_duration
-from autoscaler.model import OverrideKind
+from autoscaler.model import LARGEST_ID, OverrideKind
 from autoscaler.override import Asked
 
-_LARGEST_ID = 2**63 - 1  # that databases take
-
-Id = Annotated[int, Field(ge=1, le=_LARGEST_ID)]
+Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 Length = Annotated[
     timedelta,
     PlainValidator(lambda value: parse_duration(value) if isinstance(value, str) else _refuse(value)),
@@ -55,4 +53,4 @@ class ReasonForm(BaseModel):
 class SettleForm(ReasonForm):
     """What became of a purchase of unknown outcome."""
 
-    bought: StrictInt = Field(ge=0, le=_LARGEST_ID, description="So many workers were bought; 0: none.")
+    bought: StrictInt = Field(ge=0, le=LARGEST_ID, description="So many workers were bought; 0: none.")

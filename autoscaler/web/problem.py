@@ -13,6 +13,8 @@ from autoscaler.purchase import CannotSettle
 
 MEDIA_TYPE = "application/problem+json"
 SERVER_ERROR = "the autoscaler made a mistake; its log says which"
+_NOT_TAKEN = "the request is not what this takes"
+_AS_JSON = "send an object with Content-Type: application/json"
 
 
 class FieldProblem(BaseModel):
@@ -74,10 +76,12 @@ def install(app: FastAPI, failures: Mapping[type[Exception], int]) -> None:
 
     @app.exception_handler(RequestValidationError)
     def not_valid(_: Request, error: RequestValidationError) -> Response:
-        return answer(422, "the request is not what this takes", map(_of_pydantic, error.errors()))
+        return answer(422, _NOT_TAKEN, map(_of_pydantic, error.errors()))
 
     @app.exception_handler(HTTPException)
     def of_routing(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # the framework's word for a body that is no text, or too deep
+            return answer(400, _NOT_TAKEN, [OrderProblem("body", "is not JSON", _AS_JSON)])
         details = {404: "there is nothing at this path", 405: "this path does not take this method"}
         return answer(error.status_code, details.get(error.status_code, error.detail), headers=error.headers)
 
@@ -91,8 +95,11 @@ def install(app: FastAPI, failures: Mapping[type[Exception], int]) -> None:
 
 def _of_pydantic(error: Mapping[str, object]) -> OrderProblem:
     if error.get("type") == "json_invalid":
-        return OrderProblem("body", "is not JSON", "send an object with Content-Type: application/json")
+        return OrderProblem("body", "is not JSON", _AS_JSON)
     place = error.get("loc", ())
+    if place == ("body",) and error.get("type") == "model_attributes_type":
+        return OrderProblem("body", "is not a JSON object", _AS_JSON)
     parts = place[1:] if isinstance(place, tuple) and len(place) > 1 else place
     field = ".".join(str(part) for part in parts) if isinstance(parts, tuple) else str(parts)
-    return OrderProblem(field[:200] or "body", str(error.get("msg", "is not valid")), "see the API's openapi.json")
+    what = str(error.get("msg", "is not valid")).removeprefix("Value error, ")  # the library's own words before ours
+    return OrderProblem(field[:200] or "body", what, "see the API's openapi.json")

@@ -26,7 +26,7 @@ from tests.test_web import FakeVitals
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 PATIENCE = 20_000  # ms
-WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+WIDE, PHONE, TABLET = ({"width": w, "height": h} for w, h in ((1280, 800), (360, 740), (800, 1100)))
 PAGES = (
     *("/", "/policies/edge", "/decisions", "/decisions/1", "/purchases", "/purchases/7", "/orders", "/orders/1/end"),
     *("/order?kind=buy&policies=edge&workers=3&end=1h&reason=derby&preview=1", "/order?preview=1", "/sign-in", "/none"),
@@ -188,6 +188,7 @@ def test_a_night_on_call(chromium: Browser, tmp_path: Path, prometheus: Promethe
         pytest.param(WIDE, "light", id="wide and light"),
         pytest.param(WIDE, "dark", id="wide and dark"),
         pytest.param(PHONE, "light", id="a phone, light"),
+        pytest.param(TABLET, "light", id="a tablet, light"),
         pytest.param(PHONE, "dark", id="a phone, dark"),
     ],
 )
@@ -200,6 +201,8 @@ def test_every_page_is_for_everybody(chromium: Browser, server: Server, viewport
             broken = Axe().run(page).response["violations"]
             assert [(rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in broken] == [], path
             assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], path
+            hidden = "[...document.querySelectorAll('.wide')].filter((panel) => panel.scrollWidth > panel.clientWidth)"
+            assert page.evaluate(f"{hidden}.length") == 0, path
 
 
 def test_every_page_keeps_to_the_policy_of_its_own_content(chromium: Browser, server: Server) -> None:

@@ -107,6 +107,12 @@ def routes(frame: Frame, desk: Desk) -> APIRouter:
         workers = workers if outcome == "bought" else None
         return done(request, id, said, lambda: orders.settle(id, workers, author, reason))
 
+    @router.get("/purchases/{id}/settle")
+    @router.get("/purchases/{id}/retry")
+    def back(id: Id) -> Response:
+        """Where whoever had to sign in after sending a form goes on."""
+        return go(f"/purchases/{id}")
+
     @router.post("/purchases/{id}/retry")
     def retry(request: Request, id: Id, author: Author, reason: Annotated[str, Form()] = "") -> Response:
         return done(request, id, {"reason": reason}, lambda: orders.retry(id, author, reason))

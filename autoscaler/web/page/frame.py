@@ -101,6 +101,7 @@ class Frame:
             w=Wording(self.texts, now),
             author=None if session is None else session.author,
             address=_address(request),
+            again=request.method == "GET",  # the answer to a form is at no address that could be asked for again
             notice=self._notice(request),
             **values,
         )

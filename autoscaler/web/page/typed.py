@@ -69,15 +69,16 @@ def wrongs(problems: Iterable[OrderProblem], texts: Texts) -> tuple[Wrong, ...]:
 
 
 def _end(text: str, now: datetime) -> tuple[timedelta | None, datetime | None]:
-    """How long, or until when; (None, None): neither. A time of day is the next such time, in UTC."""
+    """How long, or until when; (None, None): neither. A time of day is the next such one, in UTC if no zone is said."""
     text = text.strip()
     try:
         return parse_duration(text), None
     except ValueError:
         pass
     try:
-        at = time.fromisoformat(text.removesuffix("Z"))
-        today = datetime.combine(now.date(), at, UTC)
+        at = time.fromisoformat(text)
+        zone = at.tzinfo or UTC
+        today = datetime.combine(now.astimezone(zone).date(), at, zone)
         return None, today if today > now else today + timedelta(days=1)
     except ValueError:
         pass

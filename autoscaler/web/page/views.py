@@ -51,6 +51,11 @@ class Row:
         """Whether it needs a person."""
         return bool(self.causes)
 
+    @property
+    def beside(self) -> tuple[Cause, ...]:
+        """The causes that say more than the sentence does, or lead to where something can be done."""
+        return tuple(cause for cause in self.causes if cause.href or cause.says not in self.sentence)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -202,10 +207,11 @@ def _daemons(overview: Overview, texts: Texts) -> str:
 
 def progress_of(progress: Mapping[int, Sequence[Progress]], texts: Texts) -> dict[int, str]:
     """How far each buy order in force is, in words."""
-    return {
-        id: texts("order.progress", done=sum(part.done for part in parts), workers=sum(part.workers for part in parts))
-        for id, parts in progress.items()
-    }
+    told = {}
+    for id, parts in progress.items():
+        done, workers = sum(part.done for part in parts), sum(part.workers for part in parts)
+        told[id] = texts("order.progress" if done < workers else "order.progress_done", done=done, workers=workers)
+    return told
 
 
 @dataclass(frozen=True, slots=True)
