@@ -9,6 +9,9 @@ from tests.crashes.course import Outcome, Plan, Successor
 from tests.crashes.effects import Point
 from tests.crashes.troubles import TROUBLES
 
+# The first test waits for all courses of the sample, which a busy machine does not run within the limit of one test.
+pytestmark = pytest.mark.timeout(400)
+
 # As many as not to fit the successors' four: in time every one of them meets every other.
 POINTS = (
     Point("reserve", "INSERT purchases"),
