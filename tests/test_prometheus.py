@@ -350,7 +350,7 @@ def test_a_closed_port_is_unreachable(connect: Connect) -> None:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
 
-        assert ask(connect(url)) == Gap(GapReason.UNREACHABLE, "Connection refused")
+        assert ask(connect(url)) == Gap(GapReason.UNREACHABLE, f"{url}: Connection refused")
 
 
 def test_a_name_that_does_not_resolve_is_a_gap(connect: Connect) -> None:

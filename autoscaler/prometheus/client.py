@@ -112,7 +112,7 @@ class Prometheus:
             }
         )
         self._session.hooks["response"].append(self._inspect)
-        url = server.url.rstrip("/")
+        self._url = url = server.url.rstrip("/")  # without secrets: see Server
         self._client = PrometheusConnect(url, session=self._session, auth=_Credentials(server))
         # After the client, which mounts an adapter of its own that retries.
         self._session.mount(url, CutAdapter(pool_connections=1, pool_maxsize=connections))
@@ -214,7 +214,7 @@ class Prometheus:
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             if call.remaining() <= 0 or isinstance(_cause(error), TimeoutError | urllib3.exceptions.TimeoutError):
                 return too_late
-            return Gap(GapReason.UNREACHABLE, _shortened(_explained(error)))
+            return Gap(GapReason.UNREACHABLE, _shortened(f"{self._url}: {_explained(error)}"))
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
             return Gap(GapReason.NOT_JSON, "the answer is not one of Prometheus's")
         finally:
