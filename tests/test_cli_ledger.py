@@ -123,6 +123,12 @@ def test_a_backup_overwrites_nothing(ledger: SqlLedger, run: Run, copy: Path) ->
     assert copy.read_text(encoding="utf-8") == "precious"
 
 
+def test_a_folder_that_is_not_there_is_named(ledger: SqlLedger, run: Run, tmp_path: Path) -> None:
+    for command in ("backup", "export"):
+        result = run(command, tmp_path / "no" / "copy")
+        assert (result.exit_code, f"there is no folder {tmp_path / 'no'}" in result.output) == (2, True), result.output
+
+
 def test_a_backup_that_fails_leaves_nothing(ledger: SqlLedger, run: Run, copy: Path, path: Path) -> None:
     damage(path, "CREATE TRIGGER t BEFORE INSERT ON marks BEGIN SELECT RAISE(ABORT, 'no'); END")
     result = run("backup", copy)

@@ -276,7 +276,10 @@ def test_a_prometheus_that_does_not_answer_is_an_outside_system(folder: Path, mo
     monkeypatch.setenv("AUTOSCALER_PROMETHEUS_URL", "http://127.0.0.1:1")
     result = run("edge", "--last", "1h")
     assert result.exit_code == 3
-    assert "Error: Prometheus default: unreachable: http://127.0.0.1:1: Connection refused (sum(sessions))" in result.output
+    assert (
+        "Error: Prometheus default: unreachable: http://127.0.0.1:1: Connection refused (sum(sessions))"
+        in result.output
+    )
 
 
 def test_two_workers_less_than_none_is_one_evaluation(folder: Path) -> None:

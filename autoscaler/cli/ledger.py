@@ -10,14 +10,12 @@ import click
 
 from autoscaler.cli.author import author_option, reason_option
 from autoscaler.cli.failure import Exit, fail, outside_systems, settings_or_fail
-from autoscaler.cli.output import instant, json_line, json_option, print_json, print_table
+from autoscaler.cli.output import WrittenFile, instant, json_line, json_option, print_json, print_table
 from autoscaler.cli.records import ledger_to_change, ledger_view
 
 if TYPE_CHECKING:
     from autoscaler.ledger import SqlLedger
     from autoscaler.model import Restoral
-
-_NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(short_help="Copy, verify and export the ledger; say what only a person knows of a restored one.")
@@ -26,7 +24,7 @@ def ledger() -> None:
 
 
 @ledger.command(short_help="Copy a ledger in SQLite to a new file.")
-@click.argument("file", type=_NEW_FILE)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(file: Path) -> None:
     """Copy a ledger in SQLite to a new FILE, whole and of one moment, also while the daemon works.
 
@@ -44,6 +42,7 @@ def backup(file: Path) -> None:
 
     if not url.startswith("sqlite"):
         raise click.UsageError(_other_copies(url, file))
+    WrittenFile().convert(file, None, None)  # only now: pg_dump may write it on another machine
     if file.exists():
         _exists(file)  # before the copy is made, which may take a while
     with outside_systems():
@@ -99,7 +98,7 @@ def verify(file: Path | None, as_json: bool) -> None:
 
 
 @ledger.command(short_help="Write all about money as JSON lines.")
-@click.argument("file", required=False, type=_NEW_FILE)
+@click.argument("file", required=False, type=WrittenFile())
 def export(file: Path | None) -> None:
     """Write everything about money as JSON lines, to standard output or to a new FILE.
 

@@ -2,12 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
 from autoscaler.cli.failure import outside_systems, settings_or_fail
-from autoscaler.cli.output import json_option
+from autoscaler.cli.output import WrittenFile, json_option
 
 _LAST = timedelta(days=30)
 _AGE = 1970, 5000  # years in which something may have been recorded
@@ -37,20 +36,6 @@ class _Instant(click.ParamType):  # type: ignore[type-arg]  # generic in the new
         if not _AGE[0] <= at.year <= _AGE[1]:
             self.fail(f"{value!r} is not of our age", param, ctx)
         return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-
-
-class _Written(click.Path):
-    """A file to be written, in a folder that is there: that it is not is told before a long simulation, not after."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path, dir_okay=False)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = super().convert(value, param, ctx)
-        assert isinstance(path, Path)
-        if not path.parent.is_dir():
-            self.fail(f"{path} cannot be written: there is no folder {path.parent}", param, ctx)
-        return path
 
 
 class _Share(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
@@ -112,9 +97,9 @@ class _Join(click.ParamType):  # type: ignore[type-arg]  # generic in the newest
 )
 @click.option("--optimum", "seeks_optimum", is_flag=True, help="Compare with the cheapest that is never short.")
 @click.option("--against-ledger", is_flag=True, help="Put beside it what the daemon did in that time.")
-@click.option("--csv", "csv_file", metavar="FILE", type=_Written(),
+@click.option("--csv", "csv_file", metavar="FILE", type=WrittenFile(),
               help="Write the course over time, a row for each evaluation.")  # fmt: skip
-@click.option("--report", "report_file", metavar="FILE", type=_Written(),
+@click.option("--report", "report_file", metavar="FILE", type=WrittenFile(),
               help="Write a page to look at, with charts: one HTML file.")  # fmt: skip
 @json_option
 def simulate(

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import click
 
 from autoscaler.cli.failure import Exit, fail, settings_or_fail
-from autoscaler.cli.output import count, json_option, length, print_json
+from autoscaler.cli.output import WrittenFile, count, json_option, length, print_json
 
 if TYPE_CHECKING:
     from autoscaler.simulation.policy_tests import LoadedTests
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Run the tests of policies.")
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
-@click.option(
-    "--junit", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit's XML there too."
-)
+@click.option("--junit", metavar="FILE", type=WrittenFile(), help="Write JUnit's XML there too.")
 @json_option
 def test(paths: tuple[Path, ...], junit: Path | None, as_json: bool) -> None:
     """Run the tests of policies: files, or folders of them; by default `tests` in the folder of policies.
