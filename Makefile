@@ -26,7 +26,7 @@ demo: environment ## watch the daemon buy edge workers from a sandbox cloud (no 
 
 test: environment ## run the tests; ARGS='-k budget' or ARGS='-m "not system"' runs some
 	@tests/system/install.sh
-	@$(BIN)/pytest --numprocesses 3 --dist loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 crashes: environment ## die at every crash point of a purchase (about an hour); ARGS='--only throttled' dies of one fault alone
 	@$(BIN)/python -m tests.crashes $(ARGS)

@@ -64,6 +64,7 @@ class Daemon:
         self._woken = Threads("woken")
         self._loaded: int | None = None
         self._beat_at: float | None = None
+        self._in_use = False  # the ledger is known to hold something, or to be new by a person's word
         self._failing: dict[str, str] = {}  # by job: what kept its last run from the ledger
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -212,7 +213,9 @@ class Daemon:
     def _require_ledger(self, *, begin: bool) -> None:
         """Raises EmptyLedger where a policy is live and nobody said that the ledger is a new one."""
         live, ledger = self._parts.live(), self._parts.ledger
-        if not live or ledger.marks() or not ledger.empty():
+        # Asked until it is so: a reload must not wait for a ledger that fails now and was in use before.
+        self._in_use = self._in_use or bool(ledger.marks()) or not ledger.empty()
+        if not live or self._in_use:
             return
         if not begin:
             raise EmptyLedger(
@@ -220,6 +223,7 @@ class Daemon:
                 "If it is new, say so once: autoscaler run --init"
             )
         ledger.mark(MarkName.BEGUN, self._parts.clock(), "run --init")
+        self._in_use = True
 
     def _upkeep(self, name: str, job: Callable[[], None], every: timedelta) -> None:
         self._scheduler.add_job(job, IntervalTrigger(seconds=every.total_seconds(), timezone=UTC), id=name)
