@@ -223,7 +223,7 @@ def test_a_server_that_has_gone_is_unreachable(tmp_path_factory: pytest.TempPath
     answer = ask(edge, "vector(1)")
     edge.close()
 
-    assert answer == Gap(GapReason.UNREACHABLE, "Connection refused")
+    assert answer == Gap(GapReason.UNREACHABLE, f"{server.url}: Connection refused")
 
 
 @pytest.mark.usefixtures("prometheus")  # for its skip where there is none
