@@ -213,9 +213,10 @@ class Daemon:
     def _require_ledger(self, *, begin: bool) -> None:
         """Raises EmptyLedger where a policy is live and nobody said that the ledger is a new one."""
         live, ledger = self._parts.live(), self._parts.ledger
-        # Asked until it is so: a reload must not wait for a ledger that fails now and was in use before.
-        self._in_use = self._in_use or bool(ledger.marks()) or not ledger.empty()
         if not live or self._in_use:
+            return  # asked no more once it is so: a reload must not wait for a ledger that fails now
+        self._in_use = bool(ledger.marks()) or not ledger.empty()
+        if self._in_use:
             return
         if not begin:
             raise EmptyLedger(
