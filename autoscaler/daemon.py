@@ -211,16 +211,16 @@ class Daemon:
         self._loaded = len(policies)
 
     def _require_ledger(self, *, begin: bool) -> None:
-        """Raises EmptyLedger where a policy is live and nobody said that the ledger is a new one."""
-        live, ledger = self._parts.live(), self._parts.ledger
-        if not live or self._in_use:
+        """Raises EmptyLedger where a policy is live, or may be, and nobody said that the ledger is a new one."""
+        why, ledger = self._parts.needs_memory(), self._parts.ledger
+        if why is None or self._in_use:
             return  # asked no more once it is so: a reload must not wait for a ledger that fails now
         self._in_use = bool(ledger.marks()) or not ledger.empty()
         if self._in_use:
             return
         if not begin:
             raise EmptyLedger(
-                f"the ledger is empty and {live[0]} is live. If it was lost, restore it: it knows what was bought. "
+                f"the ledger is empty and {why}. If it was lost, restore it: it knows what was bought. "
                 "If it is new, say so once: autoscaler run --init"
             )
         ledger.mark(MarkName.BEGUN, self._parts.clock(), "run --init")

@@ -169,6 +169,16 @@ def test_an_empty_ledger_and_a_live_policy_need_a_word(house: House) -> None:
         house.start(begin=False)
 
 
+def test_one_beside_a_file_that_cannot_be_read_does_too(house: House) -> None:
+    house.policy()
+    (house.folder / "live.yaml").write_text("cluster_id: [\n", encoding="utf-8")
+    with pytest.raises(EmptyLedger, match=r"the ledger is empty and a policy that .* may be live \(\S*live\.yaml"):
+        house.start(begin=False)
+    house.environ["AUTOSCALER_DRY_RUN"] = "true"  # then nothing is
+    house.make()
+    house.start(begin=False)
+
+
 def test_a_ledger_that_is_begun_by_a_persons_word_is_marked(house: House) -> None:
     house.policy(dry_run="false")
     house.start(begin=True)
