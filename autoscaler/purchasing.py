@@ -72,7 +72,7 @@ class Ledger(settling.Ledger, Protocol):
         self, policy: Policy, now: datetime, holder: str, propose: Propose
     ) -> tuple[Evaluation, Purchase | None]: ...
 
-    def begin_sending(self, purchase_id: int, holder: str, now: datetime) -> str | None: ...
+    def begin_sending(self, reserved: Purchase, holder: str, now: datetime) -> str | None: ...
 
     def unsettled(self) -> tuple[Purchase, ...]: ...
 
@@ -246,7 +246,7 @@ class Purchasing:
         if self._stopping.is_set():
             return partial(_unsent, now=self._clock(), why="the daemon stopped before it was sent"), "not sent"
         try:
-            why_not = self._ledger.begin_sending(purchase.id, self._holder, self._clock())
+            why_not = self._ledger.begin_sending(purchase, self._holder, self._clock())
         except Exception:
             # The claim may have been written all the same; but nothing was sent, and nobody else will send it.
             log.exception("purchase.unclaimed", purchase=purchase.id, policy=purchase.policy)

@@ -485,7 +485,7 @@ def test_a_window_that_a_clock_ahead_watched_begins_anew(ledger: Ledger, clock: 
 def test_a_clock_set_back_between_reservation_and_send_forbids_it(ledger: Ledger) -> None:
     made = reserve(ledger, intended())
     ledger.lease(HOLDER, [CLUSTER_ID], MINUTE)
-    said = ledger.begin_sending(made.id, HOLDER, at(hours=-1))
+    said = ledger.begin_sending(made, HOLDER, at(hours=-1))
     assert said == "the clock was set back by 3600 s since it was reserved"
     stored = ledger.purchase(made.id)
     assert stored is not None
@@ -662,10 +662,10 @@ def test_of_two_that_reserve_at_once_one_sees_the_others_purchase(handles: tuple
 def test_an_intended_purchase_is_claimed_for_sending_once(ledger: Ledger) -> None:
     made = reserve(ledger, intended())
     ledger.lease(HOLDER, [CLUSTER_ID], MINUTE)
-    assert ledger.begin_sending(made.id, HOLDER, at(seconds=2)) is None
+    assert ledger.begin_sending(made, HOLDER, at(seconds=2)) is None
     claimed = ledger.purchase(made.id)
     assert claimed == replace(made, state=PurchaseState.SENDING, sent_at=at(seconds=2))
-    assert ledger.begin_sending(made.id, HOLDER, at(seconds=3)) == "it is sending already"
+    assert ledger.begin_sending(made, HOLDER, at(seconds=3)) == "it is sending already"
     assert ledger.purchase(made.id) == claimed
     assert [event.after for event in ledger.purchase_events(made.id)] == ["intended", "sending"]
 
@@ -718,7 +718,7 @@ def test_what_may_not_be_sent_is_cancelled(
     made = reserve(ledger, intended())
     ledger.lease(HOLDER, [CLUSTER_ID], MINUTE)
     before(ledger, clock)
-    said = ledger.begin_sending(made.id, HOLDER, NOW + after)
+    said = ledger.begin_sending(made, HOLDER, NOW + after)
     stored = ledger.purchase(made.id)
     assert stored is not None
     if why_not is None:
@@ -728,7 +728,7 @@ def test_what_may_not_be_sent_is_cancelled(
     assert why_not in said
     assert (stored.state, stored.ended_at, stored.sent_at) == (PurchaseState.CANCELLED, NOW + after, None)
     assert ledger.purchase_events(made.id)[-1].what == said
-    assert ledger.begin_sending(made.id, HOLDER, NOW + after) == "it is cancelled already"
+    assert ledger.begin_sending(made, HOLDER, NOW + after) == "it is cancelled already"
 
 
 def test_of_two_that_claim_at_once_one_sends(handles: tuple[Ledger, Ledger]) -> None:
@@ -737,7 +737,7 @@ def test_of_two_that_claim_at_once_one_sends(handles: tuple[Ledger, Ledger]) -> 
 
     def claim(ledger: Ledger) -> str | None:
         start.wait(10)
-        return ledger.begin_sending(made.id, HOLDER, NOW)
+        return ledger.begin_sending(made, HOLDER, NOW)
 
     for n in range(10):
         made = reserve(handles[0], intended(nonce=f"n{n}"))
@@ -748,7 +748,16 @@ def test_of_two_that_claim_at_once_one_sends(handles: tuple[Ledger, Ledger]) -> 
 
 def test_a_purchase_that_does_not_exist_cannot_be_sent(ledger: Ledger) -> None:
     with pytest.raises(NotFound, match="purchase 7"):
-        ledger.begin_sending(7, HOLDER, NOW)
+        ledger.begin_sending(replace(intended(), id=7), HOLDER, NOW)
+
+
+def test_a_purchase_whose_id_another_has_since_is_not_claimed_for_it(ledger: Ledger) -> None:
+    ledger.lease(HOLDER, [CLUSTER_ID], MINUTE)
+    other = reserve(ledger, intended(nonce="after the restoring"))
+    said = ledger.begin_sending(replace(other, nonce="before it"), HOLDER, at(seconds=2))
+    assert said == "its id is another purchase's: the ledger was restored since it was reserved"
+    assert ledger.purchase(other.id) == other
+    assert ledger.begin_sending(other, HOLDER, at(seconds=2)) is None
 
 
 # Changing

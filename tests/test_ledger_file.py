@@ -96,13 +96,13 @@ def test_while_its_file_is_not_there_nothing_is_read_reserved_or_sent(
         ledger.empty,
         lambda: ledger.histories([policy()], NOW),
         lambda: ledger.lease(HOLDER, [CLUSTER_ID], MINUTE),
-        lambda: ledger.begin_sending(made.id, HOLDER, NOW),
+        lambda: ledger.begin_sending(made, HOLDER, NOW),
         lambda: intend(ledger, "n-2"),
     ):
         with pytest.raises(LedgerUnavailable, match=says):
             use()
     os.rename(away(path), path)
-    assert ledger.begin_sending(made.id, HOLDER, NOW) is None
+    assert ledger.begin_sending(made, HOLDER, NOW) is None
     assert [purchase.nonce for purchase in ledger.purchases()] == ["n-1"]
 
 
@@ -152,8 +152,8 @@ def test_a_lock_that_lasts_is_an_error_and_no_purchase(path: Path, monkeypatch: 
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(LedgerUnavailable, match="locked; another process is holding a write open"):
-                ledger.begin_sending(made.id, HOLDER, NOW)
-        assert ledger.begin_sending(made.id, HOLDER, NOW) is None
+                ledger.begin_sending(made, HOLDER, NOW)
+        assert ledger.begin_sending(made, HOLDER, NOW) is None
 
 
 SCHEMAS = {"9999": LedgerTooNew, "0002": LedgerOutdated}
@@ -167,14 +167,14 @@ def test_another_schema_under_a_daemon_is_not_written_to(
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("UPDATE alembic_version SET version_num = ?", [schema])
         for use in (
-            lambda: ledger.begin_sending(made.id, HOLDER, NOW),
+            lambda: ledger.begin_sending(made, HOLDER, NOW),
             lambda: intend(ledger, "n-2"),
             lambda: ledger.lease(HOLDER, [CLUSTER_ID], MINUTE),
         ):
             with pytest.raises(error, match=schema):
                 use()
         other.execute("UPDATE alembic_version SET version_num = '0004'")
-    assert ledger.begin_sending(made.id, HOLDER, NOW) is None
+    assert ledger.begin_sending(made, HOLDER, NOW) is None
     with pytest.raises(Raced):
         intend(ledger, "n-2")
 

@@ -108,7 +108,7 @@ def test_what_a_copy_was_about_to_send_is_unknown(ledger: Ledger) -> None:
         (PurchaseState.INTENDED, None),
         (PurchaseState.UNKNOWN, "ana"),
     ]
-    assert ledger.begin_sending(real.id, HOLDER, at(seconds=2)) == "it is unknown already"
+    assert ledger.begin_sending(real, HOLDER, at(seconds=2)) == "it is unknown already"
     assert ledger.purchase(dry.id) == dry
 
 
@@ -131,9 +131,9 @@ def test_what_was_reserved_in_a_copy_that_nobody_took_up_is_not_sent(ledger: Led
     made = reserve(ledger)
     ledger.mark(BACKUP, NOW, "autoscaler ledger backup")
     why = "the ledger was restored after it was reserved"
-    assert ledger.begin_sending(made.id, HOLDER, at(seconds=1)) == why
+    assert ledger.begin_sending(made, HOLDER, at(seconds=1)) == why
 
 
 def test_what_is_reserved_in_a_ledger_that_was_just_begun_is_sent(ledger: Ledger) -> None:
     ledger.mark(BEGUN, at(minutes=-1), "run --init")
-    assert ledger.begin_sending(reserve(ledger).id, HOLDER, at(seconds=1)) is None
+    assert ledger.begin_sending(reserve(ledger), HOLDER, at(seconds=1)) is None

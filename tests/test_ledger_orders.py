@@ -101,4 +101,4 @@ def test_what_was_ordered_before_is_obeyed_by_a_clock_that_is_behind(handles: Ha
 
     first.reserve(policy(), behind, HOLDER, propose)
     assert [order.kind for order in told[0]] == [OverrideKind.FREEZE]
-    assert first.begin_sending(waiting.id, HOLDER, behind) == "frozen by ana: derby"
+    assert first.begin_sending(waiting, HOLDER, behind) == "frozen by ana: derby"

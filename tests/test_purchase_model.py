@@ -160,7 +160,7 @@ class Purchases(RuleBasedStateMachine):
         self.ledger.lease(HOLDER, [CLUSTER_ID], timedelta(days=9))
         _, row = self.ledger.reserve(self.policy, now, HOLDER, lambda *_: (NOTHING, made))
         assert row is not None
-        assert self.ledger.begin_sending(row.id, HOLDER, now) is None
+        assert self.ledger.begin_sending(row, HOLDER, now) is None
         answer: Answer = Refused(RefusalClass.LATER, "NoStock", "none left")
         if fate is not None:
             at = now + fate["after"] * MINUTE

@@ -458,7 +458,7 @@ def test_a_task_of_another_purchase_of_ours_is_nobodys_evidence(market: Market) 
     blind = replace(blind, signed_at=market.clock(), reserved_at=market.clock())
     evaluation = market.evaluate(13)
     _, second = market.ledger.reserve(market.policy, market.clock(), "daemon-1", lambda *_: (evaluation, blind))
-    assert market.ledger.begin_sending(second.id, "daemon-1", market.clock()) is None
+    assert market.ledger.begin_sending(second, "daemon-1", market.clock()) is None
     for _ in range(3):
         assert market.settle(seconds=15).state is PurchaseState.UNKNOWN
 
@@ -493,7 +493,7 @@ def test_what_a_dead_process_left_is_settled_by_the_holder_of_its_cluster_alone(
     market.ledger.fail("reserve", LOST, written=True)  # the row is there, and nobody's
     assert market.round(13) == []
     if reached == "sending":
-        assert market.ledger.begin_sending(market.last.id, "daemon-1", market.clock()) is None
+        assert market.ledger.begin_sending(market.last, "daemon-1", market.clock()) is None
     market.process("daemon-2")
     assert market.settle(seconds=15).state == reached, "its cluster is not held here"
     market.ledger.release("daemon-1")

@@ -192,6 +192,13 @@ def to_end(restored: Mark, overrides: Iterable[Override]) -> list[int]:
     return [order.id for order in overrides if order.kind is OverrideKind.BUY and order.starts_at >= restored.at]
 
 
+def why_not_claim(stored: Purchase, reserved: Purchase) -> str | None:
+    """One clause saying why the stored purchase of that id is not there to be sent; None: it waits for that."""
+    if stored.nonce != reserved.nonce:
+        return "its id is another purchase's: the ledger was restored since it was reserved"
+    return None if stored.state is PurchaseState.INTENDED else f"it is {stored.state} already"
+
+
 def why_not_send(
     purchase: Purchase, *, leased: bool, overrides: Iterable[Override], restoral: Restoral | None, now: datetime
 ) -> str | None:

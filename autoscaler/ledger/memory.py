@@ -20,6 +20,7 @@ from autoscaler.ledger.agreement import (
     minute,
     restoral_of,
     to_end,
+    why_not_claim,
     why_not_send,
 )
 from autoscaler.ledger.errors import NotFound
@@ -218,11 +219,11 @@ class MemoryLedger:
             self._record(evaluation, None if purchase is None else purchase.id)
             return evaluation, purchase
 
-    def begin_sending(self, purchase_id: int, holder: str, now: datetime) -> str | None:
+    def begin_sending(self, reserved: Purchase, holder: str, now: datetime) -> str | None:
         with self._lock:
-            purchase = self._found(purchase_id)
-            if purchase.state is not PurchaseState.INTENDED:
-                return f"it is {purchase.state} already"
+            purchase = self._found(reserved.id)
+            if (claimed := why_not_claim(purchase, reserved)) is not None:
+                return claimed
             leased = any(lease.cluster_id == purchase.cluster_id and lease.holder == holder for lease in self.holders())
             orders, restoral = self.overrides(now), self.restoral(now)
             why_not = why_not_send(purchase, leased=leased, overrides=orders, restoral=restoral, now=now)
@@ -230,7 +231,7 @@ class MemoryLedger:
                 after = replace(purchase, state=PurchaseState.SENDING, sent_at=now)
             else:
                 after = replace(purchase, state=PurchaseState.CANCELLED, ended_at=now, message=why_not)
-            self.change(purchase_id, lambda _: after, now, why_not or f"sent by {holder}")
+            self.change(purchase.id, lambda _: after, now, why_not or f"sent by {holder}")
             return why_not
 
     def change(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from autoscaler.decision import Decision, Evaluation
 from autoscaler.ledger import cluster_rows, evaluation_rows, mark_rows, override_rows, purchase_rows
-from autoscaler.ledger.agreement import FOUND_A_COPY, assemble, is_copy, why_not_send
+from autoscaler.ledger.agreement import FOUND_A_COPY, assemble, is_copy, why_not_claim, why_not_send
 from autoscaler.ledger.database import Database
 from autoscaler.ledger.errors import NotFound
 from autoscaler.ledger.memory import MemoryLedger
@@ -206,17 +206,17 @@ class SqlLedger:
             evaluation_rows.record(self._database, connection, [evaluation], bought_by)
         return evaluation, purchase
 
-    def begin_sending(self, purchase_id: int, holder: str, now: datetime) -> str | None:
-        """Claim an intended purchase for sending: None if it may be sent, else why not, in one clause.
+    def begin_sending(self, reserved: Purchase, holder: str, now: datetime) -> str | None:
+        """Claim a purchase for sending, as it was reserved: None if it may be sent, else why not, in one clause.
 
         An intended purchase that may not be sent is cancelled by that. NotFound.
         """
         with self._writing() as connection:
-            purchase = purchase_rows.find(connection, purchase_id)
+            purchase = purchase_rows.find(connection, reserved.id)
             if purchase is None:
-                raise NotFound(f"there is no purchase {purchase_id}")
-            if purchase.state is not PurchaseState.INTENDED:
-                return f"it is {purchase.state} already"
+                raise NotFound(f"there is no purchase {reserved.id}")
+            if (claimed := why_not_claim(purchase, reserved)) is not None:
+                return claimed
             leased = cluster_rows.is_held(self._database, connection, purchase.cluster_id, holder)
             orders = override_rows.active(connection, now)
             restoral = mark_rows.restoral(connection, now)
@@ -226,7 +226,7 @@ class SqlLedger:
             else:
                 after = replace(purchase, state=PurchaseState.CANCELLED, ended_at=now, message=why_not)
             what = why_not or f"sent by {holder}"
-            purchase_rows.change(connection, purchase_id, lambda _: after, now, what, None)
+            purchase_rows.change(connection, purchase.id, lambda _: after, now, what, None)
         return why_not
 
     def change(

@@ -124,7 +124,7 @@ class Course:
             return evaluation, intended(evaluation, f"{_HOLDER}-{facts.now.timestamp():.6f}", facts.now)
 
         evaluation, purchase = self.ledger.reserve(facts.policy, self.now, _HOLDER, propose)
-        if purchase is not None and self.ledger.begin_sending(purchase.id, _HOLDER, self.now) is None:
+        if purchase is not None and self.ledger.begin_sending(purchase, _HOLDER, self.now) is None:
             answer = self.cloud.scale_out(purchase)
             self._settling.apply(purchase.id, partial(answered, answer=answer, now=self.now), "answered")
         return evaluation

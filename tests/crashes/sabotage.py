@@ -92,8 +92,8 @@ class _TakesADeathForNo(_Over):
 class _ClaimsBlindly(_Over):
     """A ledger that lets a purchase be sent in whatever state it is."""
 
-    def begin_sending(self, purchase_id: int, holder: str, now: datetime) -> str | None:
-        self.real.change(purchase_id, lambda p: replace(p, state=PurchaseState.SENDING, sent_at=now), now, holder)
+    def begin_sending(self, reserved: Purchase, holder: str, now: datetime) -> str | None:
+        self.real.change(reserved.id, lambda p: replace(p, state=PurchaseState.SENDING, sent_at=now), now, holder)
         return None
 
 
