@@ -43,6 +43,8 @@ _BUYING = frozenset({OverrideKind.BUY, OverrideKind.FLOOR})
 class Ledger(Protocol):
     """Where orders and purchases are kept."""
 
+    def now(self) -> datetime: ...
+
     def latest(self) -> Mapping[str, Decision]: ...
 
     def histories(self, policies: Sequence[Policy], now: datetime) -> Mapping[str, History]: ...
@@ -191,6 +193,7 @@ class Orders:
         author, reason = _said(author, reason)
         now = self._clock()
         if bought is None:
+            now = min(now, self._ledger.now())  # a clock that is ahead here must not make a young purchase old enough
             return self._say(purchase_id, partial(settled_not_bought, now=now), now, f"not bought: {reason}", author)
         said = partial(settled_bought, bought=bought, now=now)
         return self._say(purchase_id, said, now, f"bought {bought}: {reason}", author)

@@ -9,7 +9,7 @@ import pytest
 
 from autoscaler.ledger import MarkName, NotFound
 from autoscaler.model import Capacity, OverrideKind, PurchaseState, Restoral, Stranger
-from autoscaler.orders import progress
+from autoscaler.orders import Orders, progress
 from autoscaler.override import Asked, KeyReused, OrderRefused
 from autoscaler.policy import Budget
 from autoscaler.purchase import CannotSettle, TooEarly
@@ -270,6 +270,16 @@ def test_a_person_settles_an_unknown_purchase_and_may_say_so_again() -> None:
     assert [event.what for event in desk.ledger.purchase_events(1)] == ["bought 2: two in the console"]
     with pytest.raises(CannotSettle):
         desk.orders.settle(1, 2, "bo", "two in the console")
+
+
+def test_by_a_clock_that_is_ahead_of_the_ledgers_nobody_says_too_early_that_nothing_was_bought() -> None:
+    desk = Desk()
+    desk.keep(purchase(1, "unknown", of=EDGE, sent_at=NOW))
+    ahead = Orders(ledger=desk.ledger, policies=list, clock=lambda: at(hours=2))
+    with pytest.raises(TooEarly):
+        ahead.settle(1, None, "ana", "no order")
+    desk.now = at(hours=2)
+    assert ahead.settle(1, None, "ana", "no order").state is PurchaseState.NOT_BOUGHT
 
 
 def test_a_person_ends_a_refusal() -> None:

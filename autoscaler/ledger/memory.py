@@ -24,9 +24,9 @@ from autoscaler.ledger.agreement import (
     why_not_send,
 )
 from autoscaler.ledger.errors import NotFound
+from autoscaler.ledger.lease_list import LeaseList
 from autoscaler.ledger.order_list import OrderList
 from autoscaler.ledger.records import Lease, Mark, MarkName, PurchaseEvent, Sample, StoredDecision
-from autoscaler.ledger.shares import Grant, Replica, dealt, fingerprint
 from autoscaler.ledger.sightings import Sighting, merge
 from autoscaler.model import (
     CheckReading,
@@ -64,8 +64,7 @@ class MemoryLedger:
         self._decisions: dict[int, tuple[Evaluation, int | None]] = {}
         self._decided = 0
         self._marks: list[Mark] = []
-        self._replicas: dict[str, Replica] = {}
-        self._grants: dict[str, Grant] = {}
+        self._leases = LeaseList()
 
     def histories(self, policies: Sequence[Policy], now: datetime) -> Mapping[str, History]:
         with self._lock:
@@ -329,29 +328,15 @@ class MemoryLedger:
         self, holder: str, clusters: Collection[str], ttl: timedelta, keep: Collection[str] = ()
     ) -> frozenset[str]:
         with self._lock:
-            now = self._clock()
-            me = Replica(holder, now + ttl, fingerprint(clusters))
-            alive = (r for r in self._replicas.values() if now < r.expires_at <= me.expires_at)
-            self._replicas = {r.holder: r for r in (*alive, me)}
-            changed = dealt(me, clusters, keep, self._replicas.values(), self._grants.values())
-            self._grants |= {grant.cluster_id: grant for grant in changed}
-            return frozenset(grant.cluster_id for grant in self._grants.values() if grant.holder == holder)
+            return self._leases.lease(holder, clusters, ttl, keep, self._clock())
 
     def release(self, holder: str) -> None:
         with self._lock:
-            self._replicas.pop(holder, None)
-            given_back = [replace(grant, holder=None) for grant in self._grants.values() if grant.holder == holder]
-            self._grants |= {grant.cluster_id: grant for grant in given_back}
+            self._leases.release(holder)
 
     def holders(self) -> tuple[Lease, ...]:
         with self._lock:
-            now = self._clock()
-            held = (
-                Lease(cluster_id, replica.holder, replica.expires_at, grant.fence)
-                for cluster_id, grant in sorted(self._grants.items())
-                if (replica := self._replicas.get(grant.holder or ""))
-            )
-            return tuple(lease for lease in held if lease.expires_at > now)
+            return self._leases.holders(self._clock())
 
     def mark(self, name: MarkName, at: datetime, reason: str, author: str | None = None) -> None:
         with self._lock:
@@ -377,6 +362,9 @@ class MemoryLedger:
                 return None
             self.mark(MarkName.RESTORED, now, FOUND_A_COPY)
             return self.restoral(now)
+
+    def now(self) -> datetime:
+        return self._clock()
 
     def empty(self) -> bool:
         with self._lock:

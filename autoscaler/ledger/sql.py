@@ -338,6 +338,11 @@ class SqlLedger:
                 mark_rows.add(connection, Mark(MarkName.RESTORED, now, FOUND_A_COPY, None))
             return mark_rows.restoral(connection, now)
 
+    def now(self) -> datetime:
+        """The time by the clock that rules leases: the database's where it has one, else this process's."""
+        with self._database.reading() as connection:
+            return self._database.now(connection)
+
     def empty(self) -> bool:
         """Whether nothing was ever evaluated, decided or bought."""
         with self._database.reading() as connection:
