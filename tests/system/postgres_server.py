@@ -55,7 +55,7 @@ class PostgresServer:
         self._names = count(1)
         self.port = _free_port()
         locale = ("--encoding=UTF8", "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US")
-        self._run("initdb", "--pgdata=data", f"--username={_USER}", "--auth=trust", *locale)
+        self.run("initdb", "--pgdata=data", f"--username={_USER}", "--auth=trust", *locale)
         self.start()
 
     def __enter__(self) -> Self:
@@ -83,6 +83,14 @@ class PostgresServer:
         with psycopg.connect(where, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of its programs, as the user it runs as; RuntimeError with what it says if it fails."""
+        done = subprocess.run(
+            [*self._as, str(self._programs / program), *arguments], cwd=self._directory, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stderr[-2000:]}")
 
     def cut_connections(self, database: str) -> int:
         """End every connection to a database but the tests' own; how many there were."""
@@ -155,13 +163,6 @@ class PostgresServer:
                 return True
         time.sleep(0.05)
         return False
-
-    def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [*self._as, str(self._programs / program), *arguments], cwd=self._directory, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise RuntimeError(f"{program} failed: {done.stderr[-2000:]}")
 
 
 def _free_port() -> int:

@@ -5,6 +5,7 @@ Each test lets it meet its demand first, breaks the ledger, and asks for more wo
 
 import os
 import resource
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from structlog.testing import capture_logs
 
+from autoscaler.cli import main
 from autoscaler.daemon import Daemon
 from autoscaler.ledger import LedgerError, LedgerUnavailable, back_up
 from autoscaler.sandbox import ReplayedPrometheus, SandboxCloud
@@ -41,10 +44,8 @@ class Site:
 
     def __init__(self, folder: Path, url: str, sandbox: SandboxCloud, prometheus: ReplayedPrometheus) -> None:
         self.folder = folder
-        self.url = url
         self.sandbox = sandbox
         self.environ = {
-            "AUTOSCALER_LEDGER": url,
             "AUTOSCALER_POLICIES": str(folder / "policies"),
             "AUTOSCALER_PROMETHEUS_URL": prometheus.url,
             "AUTOSCALER_CLOUD_ENDPOINT": sandbox.url,
@@ -52,8 +53,13 @@ class Site:
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": KEY_SECRET,
             "EDGE_LOGIN_PASSWORD": "Sandbox-0nly!",
         }
+        self.become(url)
         (folder / "policies").mkdir()
         self.ask(2)
+
+    def become(self, url: str) -> None:
+        """Have another ledger."""
+        self.url = self.environ["AUTOSCALER_LEDGER"] = url
 
     @property
     def file(self) -> Path:
@@ -362,6 +368,42 @@ def test_a_backup_put_in_its_place_holds_until_a_person_reviewed_it(site: Site, 
         assert decided(daemon).startswith("blocked")
         assert [entry["copied_at"] for entry in logs if entry["event"] == "ledger.restored"] == [str(NOW)]
         assert len(site.sandbox.orders) == 1
+
+
+def said(url: str, *command: str) -> str:
+    """What a command on the ledger prints."""
+    result = CliRunner().invoke(main, ["ledger", *command], env={"AUTOSCALER_LEDGER": url})
+    assert result.exit_code in (0, 2), result.output
+    return result.output
+
+
+def test_a_dump_of_postgresql_that_is_restored_holds_until_a_person_reviewed_it(
+    folder: Path, sandbox: SandboxCloud, prometheus: ReplayedPrometheus, postgres: PostgresServer
+) -> None:
+    """As the README says it: the dump by the command that ``ledger backup`` names, and its restoral said by hand."""
+    site = Site(folder, postgres.url(postgres.create_database()), sandbox, prometheus)
+    folder.chmod(0o777)  # the server's user writes there
+    site.begin()
+    (dump,) = [line for line in said(site.url, "backup", str(folder / "copy")).splitlines() if "pg_dump" in line]
+    postgres.run(*shlex.split(dump))
+    with site.daemon() as daemon:
+        site.needs_more(daemon)
+        until(lambda: site.sandbox.orders, seconds=20)
+
+    site.become(postgres.url(postgres.create_database()))
+    address = site.url.replace("+psycopg", "")
+    postgres.run("pg_restore", "--exit-on-error", f"--dbname={address}", str(folder / "copy"))
+    assert "failed" not in said(site.url, "verify")
+    said(site.url, "restored", "--reason", "the server's disk is lost", "--author", "ana")
+    site.ask(8)
+    with site.daemon() as daemon:
+        until(lambda: "or `autoscaler ledger reviewed`" in decided(daemon), seconds=20)
+        assert decided(daemon).startswith("blocked")
+        assert len(site.sandbox.orders) == 1
+        said(site.url, "reviewed", "--reason", "the billing centre has one order", "--author", "ana")
+        # Nothing is held for the restoring any more; the task that the dump lacks is under way, and that is seen.
+        until(lambda: "somebody else is scaling out the cluster (task" in decided(daemon), seconds=20)
+    assert [order.count for order in site.sandbox.orders] == [2]
 
 
 def test_while_the_database_is_away(
