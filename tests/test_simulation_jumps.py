@@ -152,7 +152,7 @@ def test_jumping_changes_no_decision_and_no_purchase(data: st.DataObject) -> Non
     jumped = simulate(of, load, market, **given)
     for evaluation in evaluations(of, load, market, **given):
         at = evaluation.facts.now
-        span = jumped.span_at(at)
+        span = jumped.spans.at(load.tick(at))
         assert (span.reason, span.add) == (evaluation.decision.reason, evaluation.decision.add), at
         assert jumped.evaluation_at(at).decision == evaluation.decision
     plain = simulate(of, load, market, jumping=False, **given)

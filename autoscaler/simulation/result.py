@@ -9,7 +9,7 @@ from autoscaler.model import Override, Purchase
 from autoscaler.policy import Policy
 from autoscaler.simulation.load import Load
 from autoscaler.simulation.market import Market
-from autoscaler.simulation.spans import Span, Spans
+from autoscaler.simulation.spans import Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,3 @@ class Simulation:
         Raises ValueError outside of the load. Its history holds runs as far back as the stabilization window looks.
         """
         return self._evaluate(self.load.tick(instant))
-
-    def span_at(self, instant: datetime) -> Span:
-        """The span that holds an instant. Raises ValueError outside of the load."""
-        return self.spans.at(self.load.tick(instant))
