@@ -5,6 +5,7 @@ They go into the ledger, whether the daemon is up or down; it obeys within two s
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from autoscaler.policy import Policy
 
 Command = Callable[..., Any]
+
+_OPTIONS = {"end": "--for or --until", "author": "--author", "reason": "--reason"}  # by the part of an order
 
 
 def _length(_context: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
@@ -270,7 +273,8 @@ def _refused() -> Iterator[None]:
     try:
         yield
     except OrderRefused as error:
-        lines = "\n".join(f"  {problem}" for problem in error.problems)
+        said = [replace(problem, field=_OPTIONS.get(problem.field, problem.field)) for problem in error.problems]
+        lines = "\n".join(f"  {problem}" for problem in said)
         fail(Exit.NO, f"this cannot be ordered, and nothing was changed:\n{lines}")
 
 
