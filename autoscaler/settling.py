@@ -108,18 +108,27 @@ class Settling:
         known = self._ledger.own_tasks(cluster_id)
         strangers = tuple(task for task in look.tasks if task.task_id not in known)
         taken = {worker.instance_id: worker.purchase_id for worker in workers if worker.purchase_id is not None}
+        waits = False
         for purchase in sorted(real, key=lambda p: (p.state not in OPEN, p.id)):  # open ones take their workers first
+            if waits and purchase.state is PurchaseState.UNKNOWN:
+                continue  # what it would be found by may belong to one that could not take its own this time
             claimed = frozenset(instance for instance, owner in taken.items() if owner != purchase.id)
             by_nodes = Evidence(look.at, workers, task=None, strangers=strangers, claimed=claimed)
             try:
                 settled = self._settle_one(purchase, by_nodes, now)
             except Exception:
                 log.exception("settle.failed", cluster_id=cluster_id, purchase=purchase.id)
+                settled = None
+            if settled is None:
+                waits = True
                 continue
             taken.update((arrival.instance_id, purchase.id) for arrival in settled.arrivals)
 
-    def _settle_one(self, purchase: Purchase, by_nodes: Evidence, now: datetime) -> Purchase:
-        """Move one purchase on by its task and the nodes; by the nodes alone where its task cannot be asked for."""
+    def _settle_one(self, purchase: Purchase, by_nodes: Evidence, now: datetime) -> Purchase | None:
+        """Move one purchase on by its task and the nodes; by the nodes alone where its task cannot be asked for.
+
+        None: while there is time, it waits for its task, which tells more than the nodes do.
+        """
         task = None
         if purchase.task_id is not None:
             if purchase.state not in OPEN and next_state(purchase, by_nodes, now) == purchase:
@@ -128,7 +137,7 @@ class Settling:
             if not isinstance(task_or_gap, Gap):
                 task = task_or_gap
             elif by_nodes.at < (purchase.sent_at or purchase.signed_at) + purchase.terms.provision_timeout:
-                return purchase  # its task will tell more than the nodes do, and there is time
+                return None
         seen = partial(next_state, evidence=replace(by_nodes, task=task), now=now)
         return self._change(purchase, seen, "by what the cloud shows")
 

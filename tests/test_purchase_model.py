@@ -21,6 +21,8 @@ from autoscaler.ledger import MemoryLedger
 from autoscaler.model import (
     Accepted,
     Answer,
+    Gap,
+    GapReason,
     Inventory,
     Node,
     Purchase,
@@ -93,6 +95,7 @@ class ModelCloud:
     clock: Clock
     sales: dict[str, Sale] = field(default_factory=dict)  # by nonce, or by the colleague's name
     lag: timedelta = timedelta(0)
+    mute: bool = False  # asked for one task
 
     def sold(self, nonce: str) -> bool:
         return nonce in self.sales and self.sales[nonce].at <= self.clock()
@@ -105,7 +108,9 @@ class ModelCloud:
         tasks = [replace(sale.task(seen_at), succeeded=(), failed=(), pending=()) for sale in seen if sale.listed]
         return Inventory(cluster_id, self.clock(), cluster(), tuple(nodes), tuple(tasks))
 
-    def task(self, task_id: str) -> Task | None:
+    def task(self, task_id: str) -> Task | Gap | None:
+        if self.mute:
+            return Gap(GapReason.SERVER_ERROR, "Throttling")
         now = self.clock()
         found = [sale.task(now) for sale in self.sales.values() if sale.task_id == task_id and sale.at <= now]
         return found[0] if found else None
@@ -186,9 +191,9 @@ class Purchases(RuleBasedStateMachine):
         id, answer = self.answers.popitem()
         self.change(id, partial(answered, answer=answer, now=self.clock()))
 
-    @rule(lag=st.sampled_from([0, 0, 1, 3, 9]))
-    def we_look(self, lag: int) -> None:
-        self.cloud.lag = lag * MINUTE
+    @rule(lag=st.sampled_from([0, 0, 1, 3, 9]), mute=st.sampled_from([False, False, True]))
+    def we_look(self, lag: int, mute: bool = False) -> None:
+        self.cloud.lag, self.cloud.mute = lag * MINUTE, mute
         rows = self.ledger.unsettled()
         self.settling.settle(CLUSTER_ID, rows, self.clock())
 

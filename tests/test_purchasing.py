@@ -34,6 +34,7 @@ from autoscaler.sandbox import (
     Fate,
     Fault,
     Late,
+    Listing,
     SandboxCloud,
     Shape,
     Truncated,
@@ -451,16 +452,33 @@ def test_a_colleagues_scale_out_leaves_it_unknown(market: Market) -> None:
     assert market.last.arrivals == ()
 
 
-def test_a_task_of_another_purchase_of_ours_is_nobodys_evidence(market: Market) -> None:
-    first = market.buy()
+def died_sending(market: Market, first: Purchase) -> None:
+    """Another purchase like the first, ten seconds later, that never reaches the cloud."""
     market.clock.advance(seconds=10)
     blind = replace(first, state=PurchaseState.INTENDED, nonce="blind", tasks_before=(), task_id=None, sent_at=None)
     blind = replace(blind, signed_at=market.clock(), reserved_at=market.clock())
     evaluation = market.evaluate(13)
     _, second = market.ledger.reserve(market.policy, market.clock(), "daemon-1", lambda *_: (evaluation, blind))
     assert market.ledger.begin_sending(second, "daemon-1", market.clock()) is None
+
+
+def test_a_task_of_another_purchase_of_ours_is_nobodys_evidence(market: Market) -> None:
+    died_sending(market, market.buy())
     for _ in range(3):
         assert market.settle(seconds=15).state is PurchaseState.UNKNOWN
+
+
+def test_nor_are_its_workers_while_its_own_task_cannot_be_asked_for(market: Market) -> None:
+    market.sandbox.set_cluster(CLUSTER_ID, listing=Listing(lag=timedelta(minutes=5)))
+    first = market.buy()
+    died_sending(market, first)
+    assert market.settle(seconds=15).state is PurchaseState.UNKNOWN
+    market.sandbox.fail_always(Answer(503, "Throttling", "slow down"), action="DescribeTaskInfo")
+    assert market.settle(minutes=11).state is PurchaseState.UNKNOWN
+    market.sandbox.heal()
+    assert market.settle(seconds=15).state is PurchaseState.UNKNOWN
+    settled = market.ledger.purchase(first.id)
+    assert (settled.state, settled.arrived) == (PurchaseState.FULFILLED, 3)
 
 
 # --- processes that come and go ---
