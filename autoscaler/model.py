@@ -386,5 +386,5 @@ class History:
 
     purchases: tuple[Purchase, ...] = ()  # of the policy, its cluster and its shared budgets, oldest first
     runs: tuple[Run, ...] = ()  # oldest first, reaching back beyond the stabilization window
-    gone: Purchase | None = None  # newest purchase anywhere that this cloud refused as "gone", if nothing ended that
+    gone: tuple[Purchase, ...] = ()  # of each cloud and credential, the newest refused as "gone", if nothing ended that
     restoral: Restoral | None = None  # None: the ledger lacks nothing, or a person has reviewed it since

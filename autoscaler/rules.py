@@ -274,8 +274,8 @@ def _standing_refusal(facts: Facts) -> Purchase | None:
         tried = [p for p in purchases if p.state is not PurchaseState.CANCELLED]
         return max(tried, key=lambda p: p.id) if tried else None
 
-    gone = facts.history.gone
-    if gone is not None and gone.endpoint == facts.endpoint and gone.credential == facts.credential:
+    gone = newest([p for p in facts.history.gone if (p.endpoint, p.credential) == (facts.endpoint, facts.credential)])
+    if gone is not None:
         return gone
     in_cluster = newest([p for p in facts.history.purchases if p.cluster_id == facts.policy.cluster_id])
     if (

@@ -271,10 +271,10 @@ def run(wanted: Number | None, first: datetime, last: datetime, of: Policy | Non
 def history(
     *purchases: Purchase,
     runs: Iterable[Run] = (),
-    gone: Purchase | None = None,
+    gone: Iterable[Purchase] = (),
     restoral: Restoral | None = None,
 ) -> History:
-    return History(purchases, tuple(runs), gone, restoral)
+    return History(purchases, tuple(runs), tuple(gone), restoral)
 
 
 def facts(policy_: Policy | None = None, load: Number | None = None, **overrides: Any) -> Facts:

@@ -13,6 +13,7 @@ import pytest
 
 from autoscaler.decision import Decision, Evaluation, decide
 from autoscaler.ledger import NotFound, StoredDecision
+from autoscaler.ledger.agreement import REMEMBERED_COUNT
 from autoscaler.model import (
     Arrival,
     History,
@@ -194,19 +195,27 @@ def test_a_refusal_as_gone_is_known_to_every_policy_until_a_person_retries_it(le
     older = bought(ledger, "n1", "rejected", policy(name="c", cluster_id="C3"), refusal="gone")
     made = bought(ledger, "n2", "rejected", policy(name="b", cluster_id="C2"), refusal="gone")
     histories = ledger.histories([policy(), policy(name="d", cluster_id="C4")], NOW)
-    assert [history.gone for history in histories.values()] == [made, made]
+    assert [history.gone for history in histories.values()] == [(made,), (made,)]
     become(ledger, older, retried_at=NOW)
-    assert ledger.histories([policy()], NOW)["edge"].gone == made
+    assert ledger.histories([policy()], NOW)["edge"].gone == (made,)
 
 
 def test_a_retry_of_the_newest_ends_the_older_refusals_of_that_cloud_and_no_other(ledger: Ledger) -> None:
     other = bought(ledger, "n1", "rejected", policy(name="c", cluster_id="C3"), refusal="gone", credential="other")
     bought(ledger, "n2", "rejected", policy(name="d", cluster_id="C4"), refusal="gone")
     made = bought(ledger, "n3", "rejected", policy(name="b", cluster_id="C2"), refusal="gone")
+    assert ledger.histories([policy()], NOW)["edge"].gone == (other, made)
     become(ledger, made, retried_at=NOW)
-    assert ledger.histories([policy()], NOW)["edge"].gone == other
+    assert ledger.histories([policy()], NOW)["edge"].gone == (other,)
     become(ledger, other, retried_at=NOW)
-    assert ledger.histories([policy()], NOW)["edge"].gone is None
+    assert ledger.histories([policy()], NOW)["edge"].gone == ()
+
+
+def test_of_credentials_that_change_by_the_hour_the_newest_refusals_are_remembered(ledger: Ledger) -> None:
+    for n in range(REMEMBERED_COUNT + 2):
+        bought(ledger, f"n{n}", "rejected", refusal="gone", credential=f"c{n}")
+    kept = ledger.histories([policy()], NOW)["edge"].gone
+    assert [p.credential for p in kept] == [f"c{n}" for n in range(2, REMEMBERED_COUNT + 2)]
 
 
 def test_each_of_many_policies_gets_its_own_history(ledger: Ledger) -> None:
@@ -379,7 +388,7 @@ EVERY_KIND_OF_FACT = [
             "of": policy(checks=(setpoint(tolerance="0.1"), per_worker("1/3")), headroom=headroom(10), dry_run=True),
             "load": None,
             "readings": (reading("0.7333", "utilization", over=9), reading("5873.25")),
-            "history": History((purchase(1, "fulfilled"), purchase(2, "unknown")), (), purchase(3, "rejected")),
+            "history": History((purchase(1, "fulfilled"), purchase(2, "unknown")), (), (purchase(3, "rejected"),)),
             "capacity": capacity(workers(3), counted=3, foreign_tasks=("T-9",)),
         },
         id="everything at once",

@@ -1,9 +1,11 @@
 """What only a ledger in a database can get wrong: its schema, its file, its errors and its growth."""
 
+import json
 import resource
 import sqlite3
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -323,3 +325,19 @@ def test_numbers_and_instants_come_back_exactly(
     assert ledger.purchase(reserved.id) == reserved
     assert ledger.evaluation(ledger.decisions(limit=1)[0].id) == made
     ledger.change(reserved.id, lambda p: purchase(p.id, "rejected", nonce=p.nonce, sent_at=arrived_at), now, "done")
+
+
+@pytest.mark.parametrize("kept", [(), (purchase(3, "rejected"),)], ids=["none", "one"])
+def test_a_decision_from_when_one_refusal_as_gone_was_remembered_is_read(
+    ledger: SqlLedger, file: Path, kept: tuple[Purchase, ...]
+) -> None:
+    known = facts(policy(), 4000, capacity=capacity(workers(10)), history=History(gone=kept))
+    ledger.record([Evaluation(known, decide(known))])
+    with closing(sqlite3.connect(file)) as connection, connection:
+        (written,) = connection.execute("SELECT facts FROM decisions").fetchone()
+        as_once = json.loads(zlib.decompress(written))
+        as_once["history"]["gone"] = as_once["history"]["gone"][0] if kept else None
+        connection.execute("UPDATE decisions SET facts = ?", [zlib.compress(json.dumps(as_once).encode())])
+    again = ledger.evaluation(1)
+    assert again is not None
+    assert again.facts == known

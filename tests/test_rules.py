@@ -416,15 +416,19 @@ CLOUD: dict[str, Row] = {
         "blocked refused_account 0",
     ),
     "a cloud that no longer sells this way is not asked again": (
-        lacking(3, history=history(gone=refused("gone", cluster_id="C2", policy="other"))),
+        lacking(3, history=history(gone=[refused("gone", cluster_id="C2", policy="other")])),
         "blocked refused_gone 0",
     ),
     "another endpoint may still sell": (
-        lacking(3, history=history(gone=refused("gone")), endpoint="https://cs.cn-beijing.aliyuncs.com"),
+        lacking(3, history=history(gone=[refused("gone")]), endpoint="https://cs.cn-beijing.aliyuncs.com"),
         "scale_out needed 3",
     ),
+    "nor where replicas with other credentials were refused since": (
+        lacking(3, history=history(gone=[refused("gone"), refused("gone", id=2, credential="credential-2")])),
+        "blocked refused_gone 0",
+    ),
     "another credential may be sold to": (
-        lacking(3, history=history(gone=refused("gone")), credential="credential-2"),
+        lacking(3, history=history(gone=[refused("gone")]), credential="credential-2"),
         "scale_out needed 3",
     ),
 }

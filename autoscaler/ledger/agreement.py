@@ -105,8 +105,9 @@ def assemble(
                 of_order[purchase.policy].append(purchase)
         if purchase.refusal is RefusalClass.GONE:
             of_cloud[purchase.endpoint, purchase.credential] = purchase
-    # The newest of each cloud alone: a person who ends that one ends those before it too.
-    gone = max((p for p in of_cloud.values() if p.retried_at is None), key=lambda p: p.id, default=None)
+    # The newest of each cloud and credential alone: a person who ends that one ends those before it too.
+    clouds = sorted(of_cloud.values(), key=lambda p: p.id)[-REMEMBERED_COUNT:]
+    gone = tuple(purchase for purchase in clouds if purchase.retried_at is None)
 
     def history(policy: Policy) -> History:
         kept: list[Purchase] = []

@@ -145,7 +145,11 @@ def evaluation(connection: Connection, decision_id: int) -> Evaluation | None:
         return None
     decision, facts, body = row
     policy = Policy.model_validate_json(body)
-    return Evaluation(_FACTS.validate_python(json.loads(zlib.decompress(facts)) | {"policy": policy}), decision)
+    known = json.loads(zlib.decompress(facts))
+    gone = known["history"]["gone"]
+    if not isinstance(gone, list):  # so it was kept once: of all clouds and credentials the newest alone
+        known["history"]["gone"] = [] if gone is None else [gone]
+    return Evaluation(_FACTS.validate_python(known | {"policy": policy}), decision)
 
 
 def of_purchase(connection: Connection, purchase_id: int) -> int | None:

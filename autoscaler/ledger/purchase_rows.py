@@ -81,6 +81,13 @@ def _of_histories() -> Select[int]:
             _P.state.not_in(sorted(NOTHING_BOUGHT)),
         )
     )
+    clouds = (
+        select(func.max(_P.id).label("id"))
+        .where(_P.refusal == RefusalClass.GONE)
+        .group_by(_P.endpoint, _P.credential)
+        .order_by(func.max(_P.id).desc())
+        .limit(REMEMBERED_COUNT)
+    ).subquery()
     found = union_all(
         select(_P.id).where(own, _in(COMMITTING)),
         select(remembered.c.id).where(remembered.c.nth <= REMEMBERED_COUNT),
@@ -93,7 +100,7 @@ def _of_histories() -> Select[int]:
             _P.order_id.in_(bindparam("orders", expanding=True)),
             _P.state.not_in(sorted(NOTHING_BOUGHT)),
         ),
-        select(func.max(_P.id)).where(_P.refusal == RefusalClass.GONE).group_by(_P.endpoint, _P.credential),
+        select(clouds.c.id),
     ).subquery()
     return select(found.c.id)
 
