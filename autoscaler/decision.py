@@ -91,8 +91,14 @@ def recheck_at(draft: Draft, facts: Facts) -> datetime | None:
     return min((at for at in draft.recheck if at > facts.now), default=None)
 
 
+# Another replica was first, no password, readings that are old by now, a clock set back since.
+_WITHHOLDING = frozenset({Reason.RACED, Reason.NO_PASSWORD, Reason.GAP, Reason.CLOCK})
+
+
 def withheld(evaluation: Evaluation, reason: Reason, why: str) -> Evaluation:
-    """The evaluation as it stands when its purchase could not be reserved: another replica was first, no password."""
+    """The evaluation as it stands when its purchase could not be reserved, for one of the reasons of that."""
+    if reason not in _WITHHOLDING:
+        raise ValueError(f"a purchase is not withheld for {reason}")
     verb = reason.outcome.value
     decision = replace(
         evaluation.decision,
@@ -111,7 +117,7 @@ def differences(evaluation: Evaluation) -> tuple[str, ...]:
     Where the rules wanted to buy and the purchase could not be reserved, it is their decision that is replayed.
     """
     stored, again = evaluation.decision, decide(evaluation.facts)
-    if stored.reason in (Reason.RACED, Reason.NO_PASSWORD) and stored.sentence.endswith(again.sentence):
+    if stored.reason in _WITHHOLDING and stored.sentence.endswith(f"; otherwise: {again.sentence}"):
         again = replace(
             again,
             outcome=stored.outcome,

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 from pydantic import TypeAdapter
 
-from autoscaler.decision import Decision, Evaluation, decide, next_runs, withheld
+from autoscaler.decision import Decision, Evaluation, decide, differences, next_runs, withheld
 from autoscaler.facts import Facts, Reason
 from autoscaler.model import Arrival, Capacity, CheckReading, GapReason, Outcome
 from autoscaler.rules import RULES
@@ -528,6 +528,21 @@ def test_a_lost_race_holds_and_keeps_what_it_would_have_done() -> None:
     assert decision.sentence == (
         'hold: another replica was first; otherwise: scale out by 3 at 12: "sessions" wants 15 (5873 at 400 each)'
     )
+
+
+@pytest.mark.parametrize("reason", [Reason.RACED, Reason.NO_PASSWORD, Reason.GAP, Reason.CLOCK])
+def test_what_was_withheld_is_decided_again_by_what_it_says_it_would_have_done(reason: Reason) -> None:
+    given = at_load(5873, 12)
+    held = withheld(Evaluation(given, decide(given)), reason, "the readings were taken 45 s ago")
+    assert differences(held) == ()
+    changed = replace(held, decision=replace(held.decision, sentence=held.decision.sentence + "!"))
+    assert "sentence" in differences(changed)
+
+
+def test_a_purchase_is_not_withheld_for_what_the_rules_decide() -> None:
+    given = at_load(5873, 12)
+    with pytest.raises(ValueError, match="cooldown"):
+        withheld(Evaluation(given, decide(given)), Reason.COOLDOWN, "it was said")
 
 
 class TestRuns:
