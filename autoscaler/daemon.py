@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, timedelta
 
@@ -39,7 +39,7 @@ WATCH_EVERY = timedelta(seconds=1)  # an order is obeyed within two
 
 
 class EmptyLedger(Exception):
-    """The ledger is empty and a policy is live: it may have been lost, and with it what was bought."""
+    """A policy is live and the ledger was never used so: another may have been lost, and with it what was bought."""
 
 
 class NoPolicies(Exception):
@@ -64,7 +64,7 @@ class Daemon:
         self._woken = Threads("woken")
         self._loaded: int | None = None
         self._beat_at: float | None = None
-        self._in_use = False  # the ledger is known to hold something, or to be new by a person's word
+        self._in_use = False  # a policy is live, and the ledger was used so before, or is new by a person's word
         self._failing: dict[str, str] = {}  # by job: what kept its last run from the ledger
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -164,7 +164,7 @@ class Daemon:
     def ledger_problem(self) -> str | None:
         """What is wrong with the ledger, or None: it can be read now, and no job's last run failed for it."""
         try:
-            self._parts.ledger.empty()
+            self._parts.ledger.in_use()
         except LedgerError as error:
             return str(error)
         return next(iter(list(self._failing.values())), None)
@@ -182,7 +182,8 @@ class Daemon:
 
     def _load(self, *, begin: bool = False) -> None:
         policies = self._parts.load_policies()
-        self._require_ledger(begin=begin)
+        if not self._in_use:  # a reload must not wait for a ledger that fails now
+            self._require_ledger(policies, begin=begin)
         known = {policy.name for policy in self._all()}
         names = {policy.name for policy in policies}
         for gone in known - names:
@@ -210,18 +211,16 @@ class Daemon:
             )
         self._loaded = len(policies)
 
-    def _require_ledger(self, *, begin: bool) -> None:
-        """Raises EmptyLedger where a policy is live, or may be, and nobody said that the ledger is a new one."""
-        why, ledger = self._parts.needs_memory(), self._parts.ledger
-        if why is None or self._in_use:
-            return  # asked no more once it is so: a reload must not wait for a ledger that fails now
-        self._in_use = bool(ledger.marks()) or not ledger.empty()
-        if self._in_use:
+    def _require_ledger(self, policies: Iterable[Policy], *, begin: bool = False) -> None:
+        """Raises EmptyLedger where a policy is live and nobody said that the ledger is a new one."""
+        live, ledger = [policy.name for policy in policies if not policy.dry_run], self._parts.ledger
+        if not live or ledger.in_use():
+            self._in_use = bool(live)
             return
         if not begin:
             raise EmptyLedger(
-                f"the ledger is empty and {why}. If it was lost, restore it: it knows what was bought. "
-                "If it is new, say so once: autoscaler run --init"
+                f"nothing was ever bought by this ledger, and {live[0]} is live. If the one in use was lost, restore "
+                "it: it knows what was bought. If it is new, or only dry runs used it, say so: autoscaler run --init"
             )
         ledger.mark(MarkName.BEGUN, self._parts.clock(), "run --init")
         self._in_use = True
@@ -284,6 +283,9 @@ class Daemon:
             restoral = self._parts.ledger.take_up(self._parts.clock())
             if restoral is not None:
                 log.warning("ledger.restored", copied_at=str(restoral.copied_at))
+            self._require_ledger(
+                self._all()
+            )  # a database may be emptied, and begun anew by another daemon, beneath this one
             # Clusters whose policies are gone too, while something bought there is not settled.
             unsettled = {purchase.cluster_id for purchase in self._parts.ledger.unsettled()}
             asked = unsettled | {policy.cluster_id for policy in self._all()}

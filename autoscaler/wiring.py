@@ -126,15 +126,6 @@ class Parts:
         """The policies that buy, by name."""
         return tuple(policy.name for policy in self.catalog.policies if not policy.dry_run)
 
-    def needs_memory(self) -> str | None:
-        """One clause saying why a ledger that was lost must not be begun anew unasked; None: nothing is bought."""
-        if live := self.live():
-            return f"{live[0]} is live"
-        # A dry run beside it would fill the ledger, and once the file is mended nothing tells that it was lost.
-        if self.catalog.policies and self.catalog.errors and not self.settings.dry_run:
-            return f"a policy that cannot be read may be live ({self.catalog.errors[0]})"
-        return None
-
     def desk(self) -> "Desk":
         """What people on call are served from over HTTP."""
         from autoscaler.web import Access, Desk  # which commands that serve nothing need not wait for

@@ -330,7 +330,7 @@ def test_explaining_asks_everything_and_buys_and_records_nothing() -> None:
     evaluation = desk.controller.explain(desk.policies[0], NOW)
     assert evaluation.decision.outcome is Outcome.SCALE_OUT
     assert desk.buyer.calls == []
-    assert desk.memory.empty()
+    assert desk.memory.latest() == {}
 
 
 # --- one that fails holds up no other ---

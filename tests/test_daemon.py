@@ -165,18 +165,38 @@ def test_the_heartbeat_tells_of_the_scheduler(house: House) -> None:
 
 def test_an_empty_ledger_and_a_live_policy_need_a_word(house: House) -> None:
     house.policy(name="live", dry_run="false")
-    with pytest.raises(EmptyLedger, match=r"the ledger is empty and live is live.*autoscaler run --init"):
+    with pytest.raises(EmptyLedger, match=r"nothing was ever bought .* and live is live.*autoscaler run --init"):
         house.start(begin=False)
 
 
-def test_one_beside_a_file_that_cannot_be_read_does_too(house: House) -> None:
-    house.policy()
-    (house.folder / "live.yaml").write_text("cluster_id: [\n", encoding="utf-8")
-    with pytest.raises(EmptyLedger, match=r"the ledger is empty and a policy that .* may be live \(\S*live\.yaml"):
-        house.start(begin=False)
-    house.environ["AUTOSCALER_DRY_RUN"] = "true"  # then nothing is
-    house.make()
+def test_what_dry_runs_recorded_is_not_that_word(house: House) -> None:
+    house.policy(minimum=4)
     house.start(begin=False)
+    until(lambda: house.memory.purchases())
+    house.policy(minimum=4, dry_run="false")
+    house.daemon._load_again()  # the policies in force stay
+    house.daemon._renew()
+    assert (house.daemon.ledger_problem(), house.sandbox.orders) == (None, [])
+    house.close()
+    house.make()
+    with pytest.raises(EmptyLedger, match=r"or only dry runs used it.*--init"):
+        house.start(begin=False)
+    house.start(begin=True)
+    until(lambda: house.sandbox.orders)
+
+
+def test_a_ledger_begun_anew_beneath_a_living_daemon_is_not_gone_on_with(house: House, logs: Log) -> None:
+    house.policy(dry_run="false")
+    house.start(begin=True)
+    house.first_round()
+    house.ledger._ledger = MemoryLedger(clock=utc_now)  # emptied, and another daemon made its tables
+    house.policy(minimum=4, dry_run="false")
+    house.daemon._load_again()
+    until(lambda: events(logs, "leases.failed"))
+    assert "nothing was ever bought by this ledger, and edge is live" in (house.daemon.ledger_problem() or "")
+    time.sleep(2.5)  # the lease that it still remembers is not of this ledger: nothing is sent
+    assert house.sandbox.orders == []
+    assert not house.ledger._ledger.in_use()
 
 
 def test_a_ledger_that_is_begun_by_a_persons_word_is_marked(house: House) -> None:
@@ -418,7 +438,7 @@ def test_jobs_that_raise_do_not_stop_the_scheduler(house: House, logs: Log) -> N
 
 def test_a_ledger_that_does_not_answer_is_told_of(house: House) -> None:
     assert house.daemon.ledger_problem() is None
-    house.ledger.fail("empty", LOST)
+    house.ledger.fail("in_use", LOST)
     assert house.daemon.ledger_problem() == str(LOST)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from autoscaler.decision import Decision, Evaluation, decide
-from autoscaler.ledger import NotFound, StoredDecision
+from autoscaler.ledger import MarkName, NotFound, StoredDecision
 from autoscaler.ledger.agreement import REMEMBERED_COUNT
 from autoscaler.model import (
     Arrival,
@@ -607,7 +607,7 @@ def test_a_proposal_that_raises_leaves_nothing(ledger: Ledger) -> None:
 
     with pytest.raises(KeyError, match="a bug"):
         ledger.reserve(policy(), NOW, HOLDER, propose)
-    assert ledger.empty()
+    assert ledger.latest() == {}
     reserve(ledger, intended())  # and the ledger goes on
 
 
@@ -933,16 +933,26 @@ def test_the_tasks_of_a_cluster_are_those_of_its_purchases(ledger: Ledger) -> No
 # The whole
 
 
-def test_a_ledger_is_empty_until_something_is_evaluated_or_bought(ledger: Ledger) -> None:
-    assert ledger.empty()
+def test_a_ledger_is_in_use_once_something_was_sent(ledger: Ledger) -> None:
     freeze(ledger, "*")
     ledger.record_look(look(NOW, node()))
     ledger.lease(HOLDER, [CLUSTER_ID], MINUTE)
-    assert ledger.empty()
     ledger.record([evaluation()])
-    assert not ledger.empty()
+    bought(ledger, "imagined", "fulfilled", imagined=True, sent_at=NOW)
+    made = reserve(ledger, intended())
+    become(ledger, made, state="cancelled")
+    assert not ledger.in_use()
+    bought(ledger, "real", "rejected", sent_at=NOW)
+    assert ledger.in_use()
     ledger.prune(at(days=900), 90 * DAY)
-    assert not ledger.empty()
+    assert ledger.in_use()
+
+
+@pytest.mark.parametrize("name", MarkName)
+def test_one_with_a_mark_is_too(ledger: Ledger, name: MarkName) -> None:
+    assert not ledger.in_use()
+    ledger.mark(name, NOW, "it was said")
+    assert ledger.in_use()
 
 
 def test_pruning_drops_old_decisions_and_samples_and_nothing_that_money_depends_on(ledger: Ledger) -> None:

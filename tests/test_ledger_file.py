@@ -93,7 +93,7 @@ def test_while_its_file_is_not_there_nothing_is_read_reserved_or_sent(
     made = intend(ledger)
     take(path)
     for use in (
-        ledger.empty,
+        ledger.in_use,
         lambda: ledger.histories([policy()], NOW),
         lambda: ledger.lease(HOLDER, [CLUSTER_ID], MINUTE),
         lambda: ledger.begin_sending(made, HOLDER, NOW),
@@ -120,7 +120,7 @@ def test_a_connection_of_its_own_for_each_thread_begins_no_file(ledger: SqlLedge
 
     def use() -> None:
         try:
-            ledger.empty()
+            ledger.latest()
         except LedgerUnavailable as error:
             raised.append(error)
 

@@ -103,7 +103,7 @@ def test_daemons_that_start_at_once_on_a_new_file_do_not_collide(file: Path) -> 
     said = [daemon.communicate(timeout=50)[1].decode() for daemon in daemons]
     assert [daemon.returncode for daemon in daemons] == [0] * 4, said
     with opened(file) as ledger:
-        assert ledger.empty()
+        assert ledger.latest() == {}
 
 
 # The file
@@ -222,7 +222,7 @@ def test_a_password_is_in_no_error(url: str) -> None:
 def test_a_file_that_may_not_be_written_is_an_error(ledger: SqlLedger, file: Path) -> None:
     url = f"sqlite:///file:{file}?mode=ro&uri=true"
     with closing(open_ledger(url, clock=lambda: NOW)) as reader:
-        assert reader.empty()
+        assert reader.latest() == {}
         with pytest.raises(LedgerUnavailable, match="let this user write"):
             intend(reader)
 

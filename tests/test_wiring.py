@@ -105,7 +105,7 @@ def test_every_process_has_a_name_of_its_own(tmp_path: Path) -> None:
 
 def test_without_a_ledger_given_it_is_the_one_of_the_settings(tmp_path: Path) -> None:
     parts = build(settings(AUTOSCALER_LEDGER=f"sqlite:///{tmp_path}/ledger.db"), {})
-    assert parts.ledger.empty()
+    assert parts.ledger.latest() == {}
     assert (tmp_path / "ledger.db").exists()
     parts.purchasing.close()
     parts.close()
@@ -124,4 +124,4 @@ def test_explaining_asks_the_real_systems_and_changes_nothing() -> None:
         systems.close()
     assert (evaluation.decision.outcome, evaluation.decision.add) == (Outcome.SCALE_OUT, 3)
     assert sandbox.orders == []
-    assert ledger.empty()
+    assert ledger.latest() == {}

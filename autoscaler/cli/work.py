@@ -6,13 +6,13 @@ from autoscaler.cli.failure import Exit, fail, outside_systems, settings_or_fail
 
 
 @click.command()
-@click.option("--init", "begin", is_flag=True, help="Begin an empty ledger although policies are live. Once.")
+@click.option("--init", "begin", is_flag=True, help="Begin to buy by a new ledger. Once.")
 def run(begin: bool) -> None:
     """Run the daemon until SIGTERM; SIGHUP reloads the policies.
 
-    Policies buy only where they say `dry_run: false` and AUTOSCALER_DRY_RUN is not true. With such a policy an empty
-    ledger is refused, since a lost one has forgotten cooldowns, budgets and purchases of unknown outcome: say --init
-    when it is empty because it is new.
+    Policies buy only where they say `dry_run: false` and AUTOSCALER_DRY_RUN is not true. With such a policy a ledger by
+    which nothing was ever bought is refused, since a lost one has forgotten cooldowns, budgets and purchases of unknown
+    outcome: say --init when it is new, or only dry runs used it.
 
     \b
     Examples:

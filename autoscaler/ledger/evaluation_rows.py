@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, delete, exists, insert, or_, select
+from sqlalchemy import Connection, delete, insert, select
 
 from autoscaler.decision import Decision, Evaluation, next_runs
 from autoscaler.facts import Facts
@@ -184,9 +184,3 @@ def prune(connection: Connection, now: datetime, keep: timedelta) -> None:
     """Drop samples past their time, and decisions older than ``keep`` that nothing was bought by."""
     connection.execute(delete(samples).where(samples.c.at < now - SAMPLES_KEPT))
     connection.execute(delete(decisions).where(decisions.c.at < now - keep, decisions.c.purchase_id.is_(None)))
-
-
-def is_empty(connection: Connection) -> bool:
-    """Whether nothing was ever evaluated, decided or bought."""
-    any_row: list[ColumnElement[bool]] = [exists(select(table)) for table in (latest, decisions, purchases)]
-    return not connection.execute(select(or_(*any_row))).scalar_one()

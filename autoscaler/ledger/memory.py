@@ -366,9 +366,10 @@ class MemoryLedger:
     def now(self) -> datetime:
         return self._clock()
 
-    def empty(self) -> bool:
+    def in_use(self) -> bool:
         with self._lock:
-            return not (self._latest or self._decisions or self._purchases)
+            sent = any(p.sent_at is not None and not p.imagined for p in self._purchases.values())
+            return bool(self._marks) or sent
 
     def prune(self, now: datetime, keep: timedelta) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     select,
@@ -111,6 +112,12 @@ def _in(states: Collection[PurchaseState]) -> ColumnElement[bool]:
 
 def _nth(*partition: ColumnElement[Any]) -> ColumnElement[int]:
     return func.row_number().over(partition_by=partition, order_by=_P.id.desc()).label("nth")
+
+
+def any_sent(connection: Connection) -> bool:
+    """Whether any was sent that was not imagined."""
+    sent = select(_P.id).where(_P.sent_at.is_not(None), _P.imagined.is_(False))
+    return bool(connection.execute(select(exists(sent))).scalar_one())
 
 
 def unsettled() -> Select[int]:

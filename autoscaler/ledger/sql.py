@@ -343,10 +343,13 @@ class SqlLedger:
         with self._database.reading() as connection:
             return self._database.now(connection)
 
-    def empty(self) -> bool:
-        """Whether nothing was ever evaluated, decided or bought."""
+    def in_use(self) -> bool:
+        """Whether it was used for live policies: it has a mark, or a purchase that was sent and not imagined.
+
+        Decisions do not count: dry runs make them too, and so would a live daemon beneath which it was begun anew.
+        """
         with self._database.reading() as connection:
-            return evaluation_rows.is_empty(connection)
+            return bool(mark_rows.load(connection)) or purchase_rows.any_sent(connection)
 
     def prune(self, now: datetime, keep: timedelta) -> None:
         """Drop decisions older than ``keep`` that bought nothing, and samples past 48 h. All else is kept for ever."""

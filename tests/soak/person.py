@@ -29,9 +29,9 @@ class Person:
         self._noticed: dict[int, float] = {}
 
     def begins(self) -> bool:
-        """Whether the ledger is known to be empty: then a daemon is told to begin it."""
+        """Whether the ledger is known not to have been used: then a daemon is told to begin it."""
         with suppress(LedgerError):
-            return self._ledger.empty()
+            return not self._ledger.in_use()
         return False
 
     def visit(self) -> None:
