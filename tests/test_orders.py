@@ -272,6 +272,15 @@ def test_a_person_settles_an_unknown_purchase_and_may_say_so_again() -> None:
         desk.orders.settle(1, 2, "bo", "two in the console")
 
 
+def test_an_order_by_a_clock_that_is_behind_the_ledgers_lasts_as_long_as_any() -> None:
+    desk = Desk()
+    behind = Orders(ledger=desk.ledger, policies=lambda: desk.policies, clock=lambda: at(hours=-1))
+    assert behind.preview(asked("freeze", lasts=HOUR / 2)).override.ends_at == NOW + HOUR / 2
+    placed = behind.place(asked("freeze", lasts=HOUR / 2)).override
+    assert (placed.starts_at, placed.ends_at) == (NOW, NOW + HOUR / 2)
+    assert desk.ledger.overrides(NOW) == (placed,)
+
+
 def test_by_a_clock_that_is_ahead_of_the_ledgers_nobody_says_too_early_that_nothing_was_bought() -> None:
     desk = Desk()
     desk.keep(purchase(1, "unknown", of=EDGE, sent_at=NOW))
