@@ -7,6 +7,7 @@ import pwd
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import time_machine
@@ -15,8 +16,8 @@ from click.testing import CliRunner, Result
 from autoscaler.cli import main
 from autoscaler.cli.author import name_of
 from autoscaler.decision import Evaluation, decide
-from autoscaler.ledger import SqlLedger, open_ledger
-from autoscaler.model import OverrideKind, RefusalClass
+from autoscaler.ledger import LedgerUnavailable, SqlLedger, open_ledger
+from autoscaler.model import Override, OverrideKind, RefusalClass
 from tests.build import NOW, at, capacity, facts, policy, purchase, workers
 from tests.test_cli_records import buy as bought
 
@@ -239,6 +240,43 @@ def test_who_a_user_is(uid: int, name: str | None) -> None:
 def test_where_there_is_no_ledger_none_is_begun(run: Run, tmp_path: Path) -> None:
     result = run("override", "freeze", "*", *WHY)
     assert (result.exit_code, list(tmp_path.iterdir())) == (3, [])
+
+
+# a ledger that cannot say what it did
+
+
+def unconfirmed(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Orders are recorded, and for so many times the ledger cannot say so."""
+    record, left = SqlLedger.add_override, [LedgerUnavailable("server closed the connection", "look at it")] * times
+
+    def recorded(*args: Any, **kwargs: Any) -> Override:
+        made = record(*args, **kwargs)
+        if left:
+            raise left.pop()
+        return made
+
+    monkeypatch.setattr(SqlLedger, "add_override", recorded)
+
+
+def test_an_order_whose_record_was_not_confirmed_is_one_order(
+    ledger: SqlLedger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unconfirmed(monkeypatch, 1)
+    assert lines(run("buy", "edge", "3", "--yes", *WHY))[0].startswith("Order 1: buy 3 for edge")
+    assert len(orders(ledger)) == 1
+
+
+def test_while_it_cannot_be_confirmed_the_person_is_told_to_look_before_giving_it_again(
+    ledger: SqlLedger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unconfirmed(monkeypatch, 2)
+    result = run("buy", "edge", "3", "--yes", *WHY)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.splitlines() == [
+        "Error: server closed the connection; look at it",
+        "It may have been recorded all the same: see `autoscaler override list` before you give it again.",
+    ]
+    assert len(orders(ledger)) == 1
 
 
 # list and end

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from autoscaler.ledger import Ledger
     from autoscaler.model import Override
     from autoscaler.orders import Orders, Placed, Preview, Progress
+    from autoscaler.override import Asked
     from autoscaler.policy import Policy
 
 Command = Callable[..., Any]
@@ -258,12 +259,29 @@ def _order(
         with _refused():
             if not yes:
                 _ask(orders.preview(asked), as_json)
-            placed = orders.place(asked)
+            placed = _place(orders, asked)
         at_work = bool(ledger.holders())
     if as_json:
         print_json(as_object(placed))
     else:
         _print_placed(placed, utc_now(), at_work)
+
+
+def _place(orders: "Orders", asked: "Asked") -> "Placed":
+    """Place an order, once although it is tried again: the ledger may have recorded it and could not say so."""
+    import secrets
+
+    from autoscaler.ledger import LedgerError
+
+    key = secrets.token_urlsafe(18)
+    try:
+        return orders.place(asked, key)
+    except LedgerError:
+        try:
+            return orders.place(asked, key)
+        except LedgerError as error:
+            mend = "It may have been recorded all the same: see `autoscaler override list` before you give it again."
+            fail(Exit.OUTSIDE, f"{error}\n{mend}")
 
 
 @contextmanager
