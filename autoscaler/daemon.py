@@ -282,7 +282,7 @@ class Daemon:
         try:
             restoral = self._parts.ledger.take_up(self._parts.clock())
             if restoral is not None:
-                log.warning("ledger.restored", copied_at=str(restoral.copied_at))
+                log.warning("ledger.begun" if restoral.begun else "ledger.restored", copied_at=str(restoral.copied_at))
             self._require_ledger(
                 self._all()
             )  # a database may be emptied, and begun anew by another daemon, beneath this one

@@ -73,7 +73,8 @@ def forgotten(facts: Facts, order: Override | None) -> Forgotten | None:
         return None
     what = what_was_done(restoral)
     if isinstance(capacity, Gap) or capacity.at < restoral.at:
-        return Forgotten(f"{what} and the cluster was not looked at since", None)
+        says = f"{what} and the cluster was not looked at since (a look or `autoscaler ledger reviewed` ends that)"
+        return Forgotten(says, None)
     quiet = quiet_period(facts.policy.worker.timeout_mins)
     ends = [stranger.began_at + quiet for stranger in capacity.strangers]
     if not restoral.begun:

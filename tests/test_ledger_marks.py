@@ -76,6 +76,16 @@ def test_a_copy_is_not_taken_up_by_a_clock_that_is_behind_its_own_time(handles: 
     assert other.take_up(at(seconds=-30)) == Restoral(at(seconds=-30), copied_at=NOW)
 
 
+@pytest.mark.parametrize("name", [BEGUN, RESTORED])
+def test_what_was_done_by_a_clock_that_was_ahead_is_done_now_once(handles: Handles, name: MarkName) -> None:
+    one, other = handles
+    one.mark(name, at(days=300), "because", "ana")
+    assert one.take_up(NOW) == Restoral(NOW, begun=name is BEGUN)
+    assert (one.take_up(at(seconds=-29)), other.take_up(at(seconds=5))) == (None, None)
+    assert other.restoral(at(seconds=5)) == Restoral(NOW, begun=name is BEGUN)
+    assert [(mark.name, mark.at) for mark in other.marks()] == [(name, at(days=300)), (name, NOW)]
+
+
 def test_a_reservation_is_told_of_it(ledger: Ledger) -> None:
     ledger.mark(RESTORED, at(minutes=-1), "the disk is lost", "ana")
     told = []

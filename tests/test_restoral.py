@@ -71,7 +71,8 @@ HOLDS: dict[str, Row] = {
     "a look of before it was restored is none": (
         after(Restoral(NOW - QUIET), capacity=capacity(workers(12), at=NOW - QUIET - SECOND)),
         "blocked restored 0",
-        f"{WANTS}the ledger was restored at 2026-06-01 10:40:00Z and the cluster was not looked at since",
+        f"{WANTS}the ledger was restored at 2026-06-01 10:40:00Z and the cluster was not looked at since "
+        "(a look or `autoscaler ledger reviewed` ends that)",
     ),
     "an empty ledger is a new one by a person's word": (after(BEGUN), "scale_out needed 3"),
     "unless the cluster shows that somebody bought": (

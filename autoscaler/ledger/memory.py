@@ -8,13 +8,12 @@ from threading import RLock
 from autoscaler.decision import Decision, Evaluation, next_runs
 from autoscaler.ledger.agreement import (
     ENDED_BY_RESTORING,
-    FOUND_A_COPY,
     LATE,
     SAMPLES_KEPT,
     assemble,
     changed,
+    due_mark,
     in_order,
-    is_copy,
     is_news,
     is_stale,
     minute,
@@ -358,9 +357,10 @@ class MemoryLedger:
 
     def take_up(self, now: datetime) -> Restoral | None:
         with self._lock:
-            if not is_copy(self._marks, now):
+            mark = due_mark(self._marks, now)
+            if mark is None:
                 return None
-            self.mark(MarkName.RESTORED, now, FOUND_A_COPY)
+            self.mark(mark.name, mark.at, mark.reason, mark.author)
             return self.restoral(now)
 
     def now(self) -> datetime:
