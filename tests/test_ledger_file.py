@@ -114,6 +114,44 @@ def test_a_commit_to_a_file_that_was_taken_meanwhile_is_not_confirmed(
         intend(ledger, meanwhile=lambda: take(path))
 
 
+def log_of(path: Path) -> Path:
+    return path.with_name("ledger.db-wal")
+
+
+LOST_LOG = r"the ledger's log .*ledger\.db-wal was removed or replaced while it was in use; put it back"
+
+
+@pytest.mark.parametrize("another", [False, True], ids=["taken away", "and another process began one"])
+def test_while_its_log_is_not_there_nothing_is_reserved_or_sent(ledger: SqlLedger, path: Path, another: bool) -> None:
+    made = intend(ledger)
+    os.rename(log_of(path), away(path))
+    if another:
+        log_of(path).touch()
+    for use in (
+        lambda: ledger.lease(HOLDER, [CLUSTER_ID], MINUTE),
+        lambda: ledger.begin_sending(made, HOLDER, NOW),
+        lambda: intend(ledger, "n-2"),
+    ):
+        with pytest.raises(LedgerUnavailable, match=LOST_LOG):
+            use()
+    os.rename(away(path), log_of(path))
+    assert ledger.begin_sending(made, HOLDER, NOW) is None
+    assert [purchase.nonce for purchase in ledger.purchases()] == ["n-1"]
+
+
+def test_a_commit_to_a_log_that_was_taken_meanwhile_is_not_confirmed(ledger: SqlLedger, path: Path) -> None:
+    with pytest.raises(LedgerUnavailable, match=LOST_LOG):
+        intend(ledger, meanwhile=lambda: os.rename(log_of(path), away(path)))
+
+
+def test_a_daemon_that_ends_in_order_saves_what_a_removed_log_held(ledger: SqlLedger, path: Path) -> None:
+    intend(ledger)
+    log_of(path).unlink()
+    ledger.close()
+    with closing(opened(path)) as again:
+        assert [purchase.nonce for purchase in again.purchases()] == ["n-1"]
+
+
 def test_a_connection_of_its_own_for_each_thread_begins_no_file(ledger: SqlLedger, path: Path) -> None:
     take_away(path)
     raised: list[Exception] = []

@@ -122,10 +122,15 @@ class Database:
         with self._translated():
             self._file.require()
             with self._writer.connect() as connection, connection.begin():
-                if not self.is_sqlite:
+                info = connection.info
+                if self.is_sqlite:
+                    self._file.require_log(info)
+                else:
                     connection.exec_driver_sql(_ALONE)
                 yield connection
-            self._file.require()  # else it may have been committed to a file that nobody will find again
+            if self.is_sqlite:  # else it may have been committed to files that nobody will find again
+                self._file.require()
+                self._file.require_log(info)
 
     def now(self, connection: Connection) -> datetime:
         """The time by the database's clock, which is the one that rules leases."""

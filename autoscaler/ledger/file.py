@@ -1,16 +1,20 @@
-"""The file of a ledger in SQLite, and that it stays the one that was opened.
+"""The file of a ledger in SQLite, with the log beside it, and that they stay the ones that were opened.
 
-SQLite goes on in a file that was deleted or replaced, and what it confirms is then lost when the last process that has
-it open ends. A purchase must not rest on such a row: whoever writes looks here before and after.
+SQLite goes on in files that were deleted or replaced, and what it confirms is then lost when the last process that has
+them open ends; nor does it keep out a process that opened others. A purchase must not rest on such a row: whoever
+writes looks here before and after.
 """
 
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from autoscaler.ledger.errors import LedgerUnavailable
 
+_LOG = "autoscaler's log"  # what is kept of it with each connection
 _RESTORE = 'put a copy back as README says under "The ledger", and start again'
 
 
@@ -55,6 +59,22 @@ class LedgerFile:
             f"another file was put in the place of the ledger {self._path} while it was in use",
             f"put the first one back, and it goes on by itself; or end every daemon on it, {_RESTORE}",
         )
+
+    def require_log(self, connection_info: MutableMapping[Any, Any]) -> None:
+        """LedgerUnavailable if the write-ahead log is not the one that the connection, in or after a write, writes to.
+
+        It stays as long as any connection is open, so that one whose log is another has lost its own.
+        """
+        log = Path(f"{self.path}-wal")
+        found, known = _identity(log), connection_info.get(_LOG)
+        if known is None:
+            connection_info[_LOG] = found
+        elif found != known:
+            raise LedgerUnavailable(
+                f"the ledger's log {log} was removed or replaced while it was in use",
+                "put it back, and it goes on by itself; or end every daemon on it by SIGTERM, so that they save what "
+                f"it held, and start again. If one was killed, {_RESTORE}",
+            )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
