@@ -1,6 +1,6 @@
 """The policies in force: what the files say, and for a file that is broken now, what it said last."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -23,8 +23,10 @@ class Catalog:
         self.errors: tuple[Problem, ...] = ()
         self.policies: tuple[Policy, ...] = ()
 
-    def reload(self) -> tuple[Policy, ...]:
+    def reload(self, accept: Callable[[Sequence[Policy]], None] = lambda policies: None) -> tuple[Policy, ...]:
         """The policies now in force, by name. Problems are logged; those that are errors are kept in ``errors``.
+
+        ``accept`` is asked first, and where it raises, those of before stay in force.
 
         A file that is broken keeps its last good policies, but for those that no longer fit beside the others; so does
         every file while ``_shared.yaml`` is broken or the folder is gone. A file that was removed has none.
@@ -35,15 +37,15 @@ class Catalog:
             tell = log.error if problem.severity is Severity.ERROR else log.warning
             tell("policies.problem", file=problem.file, line=problem.line, problem=str(problem))
         broken = self._broken(loaded)
-        self._good = {**loaded.policies_by_file, **broken}
         kept = _fitting(loaded.policies, broken)
+        found = sorted((*loaded.policies, *kept), key=lambda policy: policy.name)
+        policies = tuple(policy.model_copy(update={"dry_run": True}) if self._dry_run else policy for policy in found)
+        accept(policies)
+        self._good = {**loaded.policies_by_file, **broken}
         self.servers = self._servers(loaded, kept)
-        policies = sorted((*loaded.policies, *kept), key=lambda policy: policy.name)
+        self.policies = policies
         log.info("policies.loaded", policies=len(policies), errors=len(self.errors))
-        self.policies = tuple(
-            policy.model_copy(update={"dry_run": True}) if self._dry_run else policy for policy in policies
-        )
-        return self.policies
+        return policies
 
     def _broken(self, loaded: Loaded) -> dict[str, tuple[Policy, ...]]:
         """What files that cannot be used now said last."""

@@ -80,8 +80,8 @@ class Daemon:
     def run(self, *, begin: bool = False) -> None:
         """Work until SIGTERM or SIGINT; SIGHUP reloads the policies. Purchases being sent are finished and recorded.
 
-        ``begin`` allows an empty ledger although a policy is live. Raises EmptyLedger, NoPolicies. Does not return
-        where a read hangs that nothing can cut: the process then ends here, with status 0.
+        ``begin`` says that the ledger is a new one, by which live policies may buy. Raises EmptyLedger, NoPolicies.
+        Does not return where a read hangs that nothing can cut: the process then ends here, with status 0.
         """
         begun_before = threading.enumerate()
         # Python runs them in this thread, and not before it wakes where another got the signal, or where it came just
@@ -181,9 +181,11 @@ class Daemon:
         self._renew()
 
     def _load(self, *, begin: bool = False) -> None:
-        policies = self._parts.load_policies()
-        if not self._in_use:  # a reload must not wait for a ledger that fails now
-            self._require_ledger(policies, begin=begin)
+        def accept(policies: Iterable[Policy]) -> None:
+            if not self._in_use:  # a reload must not wait for a ledger that fails now
+                self._require_ledger(policies, begin=begin)
+
+        policies = self._parts.load_policies(accept)
         known = {policy.name for policy in self._all()}
         names = {policy.name for policy in policies}
         for gone in known - names:
@@ -282,10 +284,9 @@ class Daemon:
         try:
             restoral = self._parts.ledger.take_up(self._parts.clock())
             if restoral is not None:
-                log.warning("ledger.begun" if restoral.begun else "ledger.restored", copied_at=str(restoral.copied_at))
-            self._require_ledger(
-                self._all()
-            )  # a database may be emptied, and begun anew by another daemon, beneath this one
+                log.warning("ledger.restored", copied_at=str(restoral.copied_at))
+            # A database may be emptied, and begun anew by another daemon, beneath this one.
+            self._require_ledger(self._all())
             # Clusters whose policies are gone too, while something bought there is not settled.
             unsettled = {purchase.cluster_id for purchase in self._parts.ledger.unsettled()}
             asked = unsettled | {policy.cluster_id for policy in self._all()}

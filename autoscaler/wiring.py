@@ -115,9 +115,9 @@ class Parts:
     purchasing: Purchasing
     orders: Orders
 
-    def load_policies(self) -> tuple[Policy, ...]:
-        """Read the policy files again, and tell the parts of what they say now."""
-        policies = self.catalog.reload()
+    def load_policies(self, accept: Callable[[Sequence[Policy]], None]) -> tuple[Policy, ...]:
+        """Read the policy files again, and tell the parts of what they say now; of nothing, where ``accept`` raises."""
+        policies = self.catalog.reload(accept)
         self.controller.know(policies, self.servers.named(self.catalog.servers))
         self.metrics.policies_loaded(len(policies), len(self.catalog.errors))
         return policies
