@@ -1,9 +1,9 @@
-"""A ledger that was restored from a copy, or begun empty: what it may have forgotten, and until when that matters.
+"""A ledger that was restored from a copy, or begun anew: what it may have forgotten, and until when that matters.
 
-A copy of yesterday lacks what was bought since, an empty ledger lacks everything. What was bought long ago is among the
+A copy of yesterday lacks what was bought since, one begun anew lacks everything. What was bought long ago is among the
 cluster's workers, and workers are supply whoever bought them. What matters is a purchase so young that its request may
 still be carried out, or its workers not all be listed yet. In a copy there may be one that nobody has seen a sign of,
-so nothing is bought until the youngest must have come; an empty ledger is a new one by a person's word, which holds
+so nothing is bought until the youngest must have come; one begun anew is so by a person's word, which holds
 unless the cluster shows a sign of such a purchase.
 """
 
@@ -72,7 +72,9 @@ def forgotten(facts: Facts, order: Override | None) -> Forgotten | None:
     if restoral is None:
         return None
     what = what_was_done(restoral)
-    if isinstance(capacity, Gap) or capacity.at < restoral.at:
+    # A new one by a person's word is so whatever clock dated it; one that was ahead makes every young task a stranger.
+    ahead = restoral.begun and facts.now < restoral.at
+    if isinstance(capacity, Gap) or (capacity.at < restoral.at and not ahead):
         says = f"{what} and the cluster was not looked at since (a look or `autoscaler ledger reviewed` ends that)"
         return Forgotten(says, None)
     quiet = quiet_period(facts.policy.worker.timeout_mins)
@@ -96,7 +98,7 @@ def forgotten(facts: Facts, order: Override | None) -> Forgotten | None:
 def what_was_done(restoral: Restoral) -> str:
     """How the ledger came to lack something: with it every ``Forgotten`` begins."""
     if restoral.begun:
-        return f"the ledger was begun empty at {_at(restoral.at)}"
+        return f"the ledger was begun at {_at(restoral.at)}"
     copy = f" from a copy of {_at(restoral.copied_at)}" if restoral.copied_at is not None else ""
     return f"the ledger was restored at {_at(restoral.at)}{copy}"
 

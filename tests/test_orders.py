@@ -117,15 +117,15 @@ WAITS = [
         id="a quota that is far",
     ),
     pytest.param(
-        lambda desk: begun(desk, capacity(workers(10))), (), id="a ledger begun empty whose cluster was looked at since"
+        lambda desk: begun(desk, capacity(workers(10))), (), id="a ledger begun anew whose cluster was looked at since"
     ),
     pytest.param(
         lambda desk: begun(desk, capacity(workers(10), strangers=(Stranger("task T-1", NOW),))),
         (
-            "the ledger was begun empty at 2026-06-01 12:00:00Z and may lack a purchase until 2026-06-01 13:20:00Z or "
+            "the ledger was begun at 2026-06-01 12:00:00Z and may lack a purchase until 2026-06-01 13:20:00Z or "
             "`autoscaler ledger reviewed`, it does not know task T-1",
         ),
-        id="a ledger begun empty that does not know a task",
+        id="a ledger begun anew that does not know a task",
     ),
 ]
 

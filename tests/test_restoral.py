@@ -75,10 +75,22 @@ HOLDS: dict[str, Row] = {
         "(a look or `autoscaler ledger reviewed` ends that)",
     ),
     "an empty ledger is a new one by a person's word": (after(BEGUN), "scale_out needed 3"),
+    "also where the clock that dated it was ahead": (
+        after(Restoral(at(days=300), begun=True)),
+        "scale_out needed 3",
+    ),
+    "unless a task is so young": (
+        after(Restoral(at(days=300), begun=True), Stranger("task T-9", at(minutes=-20))),
+        "blocked restored 0",
+    ),
+    "a copy restored by a clock that was ahead waits for a person": (
+        after(Restoral(at(days=300))),
+        "blocked restored 0",
+    ),
     "unless the cluster shows that somebody bought": (
         after(BEGUN, Stranger("task T-9", at(minutes=-20))),
         "blocked restored 0",
-        f"{WANTS}the ledger was begun empty at 2026-06-01 11:55:00Z and may lack a purchase until "
+        f"{WANTS}the ledger was begun at 2026-06-01 11:55:00Z and may lack a purchase until "
         "2026-06-01 13:00:00Z or `autoscaler ledger reviewed`, it does not know task T-9",
     ),
     "an unknown purchase of the copy goes before": (

@@ -156,7 +156,7 @@ def restored(reason: str, author: str) -> None:
 @reason_option
 @author_option
 def reviewed(reason: str, author: str) -> None:
-    """Say that a restored ledger, or one begun empty, lacks nothing that matters. Purchases go on at once.
+    """Say that a restored ledger, or one begun anew, lacks nothing that matters. Purchases go on at once.
 
     Look first at the orders in the billing centre since the copy was made: their tasks must be over and their workers
     listed. Their workers count, their money is in no budget. End `buy` orders that were served; freezes and caps given

@@ -59,6 +59,7 @@ FATE = (
 )
 """The fields of a purchase that change after its reservation, besides its arrivals."""
 
+FOUND_A_COPY = "it bears the mark of a copy and is in use"
 ENDED_BY_RESTORING = ("ledger", "it was restored, and the order may have been served since it was copied")
 """Who ends an order that cannot be told from one given since the ledger was restored, and why."""
 
@@ -148,25 +149,19 @@ def is_news(previous: Decision | None, decision: Decision) -> bool:
     )
 
 
-def due_mark(marks: Sequence[Mark], now: datetime) -> Mark | None:
-    """The mark that working on a ledger with these, oldest first, makes: a copy is restored by it.
+def is_copy(marks: Sequence[Mark], now: datetime) -> bool:
+    """Whether a ledger with these marks, oldest first, is a copy that nobody has put into use yet.
 
-    One that was begun or restored by a clock that was ahead is so now, lest every look is taken for one of before.
-
-    LedgerUnavailable for a copy of later than ``now``: what it may lack is waited for from when it is put into use, and
-    by a clock that is set right afterwards, as a machine's that has just begun, that would be over at once.
+    LedgerUnavailable if it is one of later than ``now``: what it may lack is waited for from when it is put into use,
+    and by a clock that is set right afterwards, as a machine's that has just begun, that would be over at once.
     """
-    match marks[-1] if marks else None:
-        case Mark(name=MarkName.BACKUP, at=at) if at > now + _CLOCKS_APART:
-            why = f"the ledger was copied at {at:%Y-%m-%d %H:%M:%SZ}, and it is {now:%Y-%m-%d %H:%M:%SZ} here"
-            mend = "set the clock, and it goes on by itself; or say `autoscaler ledger restored`"
-            raise LedgerUnavailable(why, mend)
-        case Mark(name=MarkName.BACKUP):
-            return Mark(MarkName.RESTORED, now, "it bears the mark of a copy and is in use", None)
-        case Mark(name=MarkName.BEGUN | MarkName.RESTORED as name, at=at) if at > now + _CLOCKS_APART:
-            return Mark(name, now, "it was by a clock that was ahead", None)
-        case _:
-            return None
+    if not marks or marks[-1].name is not MarkName.BACKUP:
+        return False
+    if marks[-1].at > now + _CLOCKS_APART:
+        why = f"the ledger was copied at {marks[-1].at:%Y-%m-%d %H:%M:%SZ}, and it is {now:%Y-%m-%d %H:%M:%SZ} here"
+        mend = "set the clock, and it goes on by itself; or say `autoscaler ledger restored`"
+        raise LedgerUnavailable(why, mend)
+    return True
 
 
 def restoral_of(marks: Sequence[Mark], now: datetime) -> Restoral | None:

@@ -8,12 +8,13 @@ from threading import RLock
 from autoscaler.decision import Decision, Evaluation, next_runs
 from autoscaler.ledger.agreement import (
     ENDED_BY_RESTORING,
+    FOUND_A_COPY,
     LATE,
     SAMPLES_KEPT,
     assemble,
     changed,
-    due_mark,
     in_order,
+    is_copy,
     is_news,
     is_stale,
     minute,
@@ -357,10 +358,9 @@ class MemoryLedger:
 
     def take_up(self, now: datetime) -> Restoral | None:
         with self._lock:
-            mark = due_mark(self._marks, now)
-            if mark is None:
+            if not is_copy(self._marks, now):
                 return None
-            self.mark(mark.name, mark.at, mark.reason, mark.author)
+            self.mark(MarkName.RESTORED, now, FOUND_A_COPY)
             return self.restoral(now)
 
     def now(self) -> datetime:

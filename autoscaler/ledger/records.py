@@ -52,7 +52,7 @@ class Lease:
 class MarkName(StrEnum):
     """What happened to a ledger as a whole."""
 
-    BEGUN = "begun"  # empty, for live policies, by a person's word
+    BEGUN = "begun"  # for live policies, by a person's word: it lacks nothing
     BACKUP = "backup"  # stands in a copy alone: it is one
     RESTORED = "restored"  # a daemon found that it is a copy, or a person said so
     REVIEWED = "reviewed"  # a person says that it lacks nothing that matters

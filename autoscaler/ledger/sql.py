@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from autoscaler.decision import Decision, Evaluation
 from autoscaler.ledger import cluster_rows, evaluation_rows, mark_rows, override_rows, purchase_rows
-from autoscaler.ledger.agreement import assemble, due_mark, why_not_claim, why_not_send
+from autoscaler.ledger.agreement import FOUND_A_COPY, assemble, is_copy, why_not_claim, why_not_send
 from autoscaler.ledger.database import Database
 from autoscaler.ledger.errors import NotFound
 from autoscaler.ledger.memory import MemoryLedger
@@ -331,12 +331,11 @@ class SqlLedger:
         Its restoral, if that is news. LedgerUnavailable by a clock that is behind the time of the copy.
         """
         with self._database.reading() as connection:
-            if due_mark(mark_rows.load(connection), now) is None:
+            if not is_copy(mark_rows.load(connection), now):
                 return None
         with self._writing() as connection:
-            mark = due_mark(mark_rows.load(connection), now)
-            if mark is not None:
-                mark_rows.add(connection, mark)
+            if is_copy(mark_rows.load(connection), now):
+                mark_rows.add(connection, Mark(MarkName.RESTORED, now, FOUND_A_COPY, None))
             return mark_rows.restoral(connection, now)
 
     def now(self) -> datetime:
