@@ -139,6 +139,16 @@ def test_while_its_log_is_not_there_nothing_is_reserved_or_sent(ledger: SqlLedge
     assert [purchase.nonce for purchase in ledger.purchases()] == ["n-1"]
 
 
+def test_a_connection_that_only_read_before_its_log_was_replaced_writes_nothing(ledger: SqlLedger, path: Path) -> None:
+    with ledger._database.reading(), ledger._database.reading():
+        """Two connections; one of them has never written."""
+    with ledger._database.reading():
+        os.rename(log_of(path), away(path))
+        log_of(path).touch()
+        with pytest.raises(LedgerUnavailable, match=LOST_LOG):
+            intend(ledger)
+
+
 def test_a_commit_to_a_log_that_was_taken_meanwhile_is_not_confirmed(ledger: SqlLedger, path: Path) -> None:
     with pytest.raises(LedgerUnavailable, match=LOST_LOG):
         intend(ledger, meanwhile=lambda: os.rename(log_of(path), away(path)))

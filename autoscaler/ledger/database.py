@@ -55,7 +55,7 @@ _MENDS = (
     ("no space left", "free some space on its disk"),
     ("not a database", "the file is something else or damaged: put a backup in its place"),
     ("malformed", "the file is damaged: put a backup in its place"),
-    ("disk i/o error", "its disk fails: see what the system's log says of it"),
+    ("disk i/o error", "its -wal was removed, or its disk fails: see the system's log"),
     ("no such table", "the file holds no ledger any more: put a backup in its place"),
     ('relation "', "the database holds no ledger any more: restore it, and say `autoscaler ledger restored`"),
     ("no module named", "install the extra: pip install 'autoscaler[postgres]'"),
@@ -91,7 +91,7 @@ class Database:
                 address = _existing(address) if read_only else address
                 engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
                 event.listen(engine, "connect", _forbid_writes if read_only else _prepare_sqlite)
-                event.listen(engine, "connect", lambda connection, _: self._file.opened(connection))
+                event.listen(engine, "connect", lambda connection, record: self._file.opened(connection, record.info))
                 event.listen(engine, "begin", _begin_sqlite)
                 self._reader = engine
                 self._writer = engine.execution_options(ledger_writes=True)

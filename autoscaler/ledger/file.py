@@ -6,7 +6,9 @@ writes looks here before and after.
 """
 
 import os
+import sqlite3
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +34,20 @@ class LedgerFile:
             raise ValueError("no connection was made to it")
         return self._path
 
-    def opened(self, connection: DBAPIConnection) -> None:
+    def opened(self, connection: DBAPIConnection, connection_info: MutableMapping[Any, Any]) -> None:
         """The first connection's file is the ledger's. LedgerUnavailable if a later one opens another."""
-        if self._path is not None:
-            self.require()
-            return
         cursor = connection.cursor()
-        cursor.execute("PRAGMA database_list")
-        row = cursor.fetchone()
+        if self._path is None:
+            cursor.execute("PRAGMA database_list")
+            row = cursor.fetchone()
+            path = Path(row[2] if row else "")
+            self._path, self._identity = path, _identity(path)
+        with suppress(sqlite3.OperationalError):
+            cursor.execute("PRAGMA schema_version")  # by reading it opens the log
+            cursor.fetchall()
         cursor.close()
-        path = Path(row[2] if row else "")
-        self._path, self._identity = path, _identity(path)
+        self.require()
+        self.require_log(connection_info)
 
     def require(self) -> None:
         """LedgerUnavailable if the file is gone, or another one is in its place."""
@@ -61,7 +66,7 @@ class LedgerFile:
         )
 
     def require_log(self, connection_info: MutableMapping[Any, Any]) -> None:
-        """LedgerUnavailable if the write-ahead log is not the one that the connection, in or after a write, writes to.
+        """LedgerUnavailable if the write-ahead log is not the one that the connection writes to.
 
         It stays as long as any connection is open, so that one whose log is another has lost its own.
         """
