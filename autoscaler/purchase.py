@@ -61,11 +61,11 @@ class CannotSettle(ValueError):
 class TooEarly(CannotSettle):
     """A person may not yet say that nothing was bought, because it still might be."""
 
-    def __init__(self, purchase_id: int, earliest: datetime) -> None:
-        """``earliest``: the first instant at which it may be said."""
+    def __init__(self, purchase_id: int, earliest: datetime, now: datetime) -> None:
+        """``earliest``: the first instant at which it may be said; ``now`` by the clock that counts."""
         super().__init__(
             f"purchase {purchase_id} may still be carried out: that nothing was bought may be said from "
-            f"{earliest:%Y-%m-%d %H:%M:%SZ} on"
+            f"{earliest:%Y-%m-%d %H:%M:%SZ} on, and it is {now:%Y-%m-%d %H:%M:%SZ} now"
         )
         self.earliest = earliest
 
@@ -209,7 +209,7 @@ def settled_not_bought(purchase: Purchase, now: datetime) -> Purchase:
         raise CannotSettle(f"purchase {purchase.id} is {purchase.state}, not unknown: there is nothing to settle")
     earliest = quiet_at(purchase)
     if now < earliest:
-        raise TooEarly(purchase.id, earliest)
+        raise TooEarly(purchase.id, earliest, now)
     return replace(purchase, state=PurchaseState.NOT_BOUGHT, ended_at=now)
 
 

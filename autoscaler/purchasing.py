@@ -242,7 +242,7 @@ class Purchasing:
             self._in_hand.pop(purchase.id, None)
 
     def _attempt(self, purchase: Purchase, worker: WorkerSpec, password: SecretStr) -> tuple[Change, str] | None:
-        """Send it, once; what is to be recorded of it, or None where the ledger forbade it and has recorded that."""
+        """Send it, once; what is to be recorded of it, or None where the ledger forbade it: then nothing is."""
         if self._stopping.is_set():
             return partial(_unsent, now=self._clock(), why="the daemon stopped before it was sent"), "not sent"
         try:

@@ -279,6 +279,17 @@ def test_while_it_cannot_be_confirmed_the_person_is_told_to_look_before_giving_i
     assert len(orders(ledger)) == 1
 
 
+def test_nothing_that_fails_after_an_order_was_recorded_hides_that(
+    ledger: SqlLedger, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: SqlLedger) -> None:
+        raise LedgerUnavailable("server closed the connection", "look at it")
+
+    monkeypatch.setattr(SqlLedger, "holders", fails)
+    assert run("buy", "edge", "3", "--yes", *WHY).exit_code == 3
+    assert orders(ledger) == []
+
+
 # list and end
 
 

@@ -66,7 +66,8 @@ def test_not_bought_is_refused_until_the_cloud_can_no_longer_carry_it_out(ledger
     early = say(79.9, "settle", "1", "--not-bought")
     assert (early.exit_code, now(ledger).state) == (1, S.UNKNOWN)
     assert early.stderr == (
-        "Error: purchase 1 may still be carried out: that nothing was bought may be said from 2026-06-01 13:20:00Z on\n"
+        "Error: purchase 1 may still be carried out: that nothing was bought may be said from "
+        "2026-06-01 13:20:00Z on, and it is 2026-06-01 13:19:54Z now\n"
     )
     assert say(80, "settle", "1", "--not-bought").exit_code == 0
     assert now(ledger).state is S.NOT_BOUGHT

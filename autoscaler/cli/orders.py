@@ -259,8 +259,8 @@ def _order(
         with _refused():
             if not yes:
                 _ask(orders.preview(asked), as_json)
+            at_work = bool(ledger.holders())  # before: what can fail after it would hide that it was recorded
             placed = _place(orders, asked)
-        at_work = bool(ledger.holders())
     if as_json:
         print_json(as_object(placed))
     else:
