@@ -90,6 +90,7 @@ class Rig:
             timeout: Cloud(cloud.url, lambda: credential, timeout=timeout, clock=self._clock, transport=self._network)
             for timeout in (PATIENT, IMPATIENT)
         }
+        gc.unfreeze()  # the cloud before this one is rubbish now, and every fork copies what maps it
         gc.collect()
         gc.freeze()  # a child's collector need not copy what it was born with
 
