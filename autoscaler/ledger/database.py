@@ -43,6 +43,7 @@ _PATIENCE = {  # libpq's own words: a server that is gone without a word is noti
     "keepalives_count": "3",
     "tcp_user_timeout": str(BUSY_SECONDS * 1000),
 }
+_FAILURES = "autoscaler's failures"  # how many there had been when a connection was opened
 _LOST_RACE = frozenset({"23505", "40001", "40P01"})  # SQLSTATE: unique violation, serialization failure, deadlock
 _LOST_RACE_SQLITE = frozenset({sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY})
 
@@ -86,12 +87,14 @@ class Database:
         self._secrets = _secrets(address)
         self.clock = clock
         self._file = LedgerFile()
+        self._failures = 0
         with self._translated():
             if self.is_sqlite:
                 address = _existing(address) if read_only else address
                 engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
                 event.listen(engine, "connect", _forbid_writes if read_only else _prepare_sqlite)
-                event.listen(engine, "connect", lambda connection, record: self._file.opened(connection, record.info))
+                event.listen(engine, "connect", self._opened)
+                event.listen(engine, "checkin", self._close_outdated)
                 event.listen(engine, "begin", _begin_sqlite)
                 self._reader = engine
                 self._writer = engine.execution_options(ledger_writes=True)
@@ -163,6 +166,14 @@ class Database:
         """Close every connection that is not in use."""
         self._writer.dispose()
 
+    def _opened(self, connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        record.info[_FAILURES] = self._failures
+        self._file.opened(connection, record.info)
+
+    def _close_outdated(self, connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        if connection is not None and record.info.get(_FAILURES) != self._failures:
+            record.invalidate()
+
     def _require_safe(self, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         """Refuse a server that may forget what it has confirmed."""
 
@@ -189,7 +200,9 @@ class Database:
             if isinstance(error, IntegrityError):
                 raise LedgerError(f"the ledger refuses the row: {self._said(error.orig)}") from error
             if self.is_sqlite:
-                # A connection that was opened while the file could not be written stays so; the next one is a new one.
+                # What was opened while the file could not be written stays so, and so does what is opened beside it:
+                # all are closed, those in use by other threads as soon as they are not.
+                self._failures += 1
                 self._writer.dispose()
             # Without its cause, here and below: what the driver said is in the message, and only there is it censored.
             raise self._unavailable(error.orig) from None

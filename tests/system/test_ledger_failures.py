@@ -198,7 +198,7 @@ def limited_files(folder: Path) -> Iterator[tuple[Path, Callable[[], Mend]]]:
         forgive()
 
 
-FULL = {"a limit on files": (limited_files, "disk I/O error; its disk fails: see")}
+FULL = {"a limit on files": (limited_files, "disk I/O error; its -wal was removed, or its disk fails")}
 if os.geteuid() == 0:  # who alone may mount one
     FULL["a full disk"] = (small_disk, "database or disk is full; free some space on its disk")
 
