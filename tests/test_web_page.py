@@ -520,17 +520,23 @@ def test_a_freeze_tells_of_what_was_sent_already(counter: Counter, ana: TestClie
     assert "purchase 7 of 3 for edge was already sent, and its outcome is unknown" in text
 
 
-@pytest.mark.parametrize(
-    ("end", "ends_at"),
-    [
-        pytest.param("90m", at(minutes=90), id="a length"),
-        pytest.param("13:30", at(minutes=90), id="a time of day"),
-        pytest.param("13:30Z", at(minutes=90), id="with its zone"),
-        pytest.param("11:00", at(hours=23), id="a time of day that is over is tomorrow's"),
-        pytest.param("2026-06-01T13:30Z", at(minutes=90), id="an instant"),
-        pytest.param("2026-06-01 21:30+08:00", at(minutes=90), id="an instant elsewhere"),
-    ],
-)
+ENDS = [
+    pytest.param("90m", at(minutes=90), id="a length"),
+    pytest.param("13:30", at(minutes=90), id="a time of today"),
+    pytest.param("13:30Z", at(minutes=90), id="with its zone"),
+    pytest.param("14:00", at(hours=2), id="another time of today"),
+    pytest.param("11:00", at(hours=23), id="a time of day that is over is tomorrow's"),
+    pytest.param("11:00Z", at(hours=23), id="a time of tomorrow"),
+    pytest.param("23:30+08:00", at(hours=3.5), id="a time elsewhere"),
+    pytest.param("02:00+08:00", at(hours=6), id="a time elsewhere, where it is tomorrow then"),
+    pytest.param("19:00+08:00", at(hours=23), id="a time elsewhere that is over today"),
+    pytest.param("2026-06-01T13:30Z", at(minutes=90), id="an instant"),
+    pytest.param("2026-06-01 21:30+08:00", at(minutes=90), id="an instant elsewhere"),
+    pytest.param("2026-06-01T21:00+08:00", at(hours=1), id="and as machines write it"),
+]
+
+
+@pytest.mark.parametrize(("end", "ends_at"), ENDS)
 def test_an_end_is_said_as_people_say_it(counter: Counter, ana: TestClient, end: str, ends_at: Any) -> None:
     page = ana.get("/order", params=FREEZE | {"end": end, "preview": "1"}).text
     form = page[page.index('action="/orders"') :]
@@ -588,17 +594,7 @@ def test_a_bad_order_is_refused_before_and_after_its_preview(
     assert kept(counter) == before
 
 
-@pytest.mark.parametrize(
-    ("typed", "ends_at"),
-    [
-        pytest.param("14:00", at(hours=2), id="a time of today"),
-        pytest.param("11:00Z", at(hours=23), id="a time of tomorrow"),
-        pytest.param("23:30+08:00", at(hours=3.5), id="a time elsewhere"),
-        pytest.param("02:00+08:00", at(hours=6), id="a time elsewhere, where it is tomorrow then"),
-        pytest.param("19:00+08:00", at(hours=23), id="a time elsewhere that is over today"),
-        pytest.param("2026-06-01T21:00+08:00", at(hours=1), id="an instant elsewhere"),
-    ],
-)
+@pytest.mark.parametrize(("typed", "ends_at"), ENDS)
 def test_an_end_is_typed_as_people_say_it(counter: Counter, ana: TestClient, typed: str, ends_at: datetime) -> None:
     post(ana, "/orders", FREEZE | {"end": typed, "key": "k"})
     assert counter.memory.override(1).ends_at == ends_at
