@@ -126,14 +126,12 @@ class Database:
             self._file.require()
             with self._writer.connect() as connection, connection.begin():
                 info = connection.info
-                if self.is_sqlite:
-                    self._file.require_log(info)
-                else:
+                self._file.require_log(info)
+                if not self.is_sqlite:
                     connection.exec_driver_sql(_ALONE)
                 yield connection
-            if self.is_sqlite:  # else it may have been committed to files that nobody will find again
-                self._file.require()
-                self._file.require_log(info)
+            self._file.require()  # else it may have been committed to files that nobody will find again
+            self._file.require_log(info)
 
     def now(self, connection: Connection) -> datetime:
         """The time by the database's clock, which is the one that rules leases."""

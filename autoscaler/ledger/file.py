@@ -70,7 +70,9 @@ class LedgerFile:
 
         It stays as long as any connection is open, so that one whose log is another has lost its own.
         """
-        log = Path(f"{self.path}-wal")
+        if self._path is None:
+            return
+        log = Path(f"{self._path}-wal")
         found, known = _identity(log), connection_info.get(_LOG)
         if known is None:
             connection_info[_LOG] = found

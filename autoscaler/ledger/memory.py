@@ -221,8 +221,8 @@ class MemoryLedger:
     def begin_sending(self, reserved: Purchase, holder: str, now: datetime) -> str | None:
         with self._lock:
             purchase = self._found(reserved.id)
-            if (claimed := why_not_claim(purchase, reserved)) is not None:
-                return claimed
+            if (why_not := why_not_claim(purchase, reserved)) is not None:
+                return why_not
             leased = any(lease.cluster_id == purchase.cluster_id and lease.holder == holder for lease in self.holders())
             orders, restoral = self.overrides(now), self.restoral(now)
             why_not = why_not_send(purchase, leased=leased, overrides=orders, restoral=restoral, now=now)

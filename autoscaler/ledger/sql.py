@@ -215,8 +215,8 @@ class SqlLedger:
             purchase = purchase_rows.find(connection, reserved.id)
             if purchase is None:
                 raise NotFound(f"there is no purchase {reserved.id}")
-            if (claimed := why_not_claim(purchase, reserved)) is not None:
-                return claimed
+            if (why_not := why_not_claim(purchase, reserved)) is not None:
+                return why_not
             leased = cluster_rows.is_held(self._database, connection, purchase.cluster_id, holder)
             orders = override_rows.active(connection, now)
             restoral = mark_rows.restoral(connection, now)
